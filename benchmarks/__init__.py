@@ -1,0 +1,1 @@
+"""Frozen benchmark tasks, their peers and their scoring; ``qkdctl bench`` runs them."""

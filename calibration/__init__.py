@@ -1,0 +1,1 @@
+"""Measurement windows, estimators, samplers, stages and trackers."""

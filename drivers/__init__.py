@@ -1,0 +1,1 @@
+"""Transports and instruments of an optical QKD bench."""

@@ -1,0 +1,1 @@
+"""Wires to instruments: one place for framing, timeouts, locking, logging and error mapping."""

@@ -1,0 +1,1 @@
+"""Dialogues with one instrument: framing, timeouts, the lock, recovery and the traffic log."""

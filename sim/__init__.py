@@ -1,0 +1,1 @@
+"""The optical twin and simulated instruments that speak the real wire protocols."""
