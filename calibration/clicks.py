@@ -114,7 +114,8 @@ class Window:
         intensities: Names of the sent intensities; the first is the signal.
         clicks: Counts, shape ``(n_intensities, 4, 4)``: intensity, sent state, detector.
         singles: All clicks per detector, in or out of the gate, shape ``(4,)``.
-        double_clicks: Slots in which more than one detector clicked.
+        double_clicks: Slots in which more than one detector clicked; None where the source cannot
+            tell.
         timing_mean_ps: Mean arrival after the slot's centre per detector, ps, shape ``(4,)``.
         timing_std_ps: Its standard deviation, ps, shape ``(4,)``.
         flags: What makes the window doubtful: ``dark``, ``saturated``.
@@ -127,7 +128,7 @@ class Window:
     intensities: tuple[str, ...]
     clicks: NDArray[np.int64]
     singles: NDArray[np.int64]
-    double_clicks: int = 0
+    double_clicks: int | None = None
     timing_mean_ps: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
     timing_std_ps: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
     flags: frozenset[str] = frozenset()

@@ -1,1 +1,210 @@
-"""Dialogues with one instrument: framing, timeouts, the lock, recovery and the traffic log."""
+"""Dialogues with one instrument: one lock, and recovery of a line that got out of step."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from drivers.errors import RejectedError, SettingError, TransportError
+from drivers.roles import Health
+from drivers.transport.channel import Channel
+from drivers.transport.framing import LINES, Framing
+from drivers.transport.line import Line
+from drivers.transport.trace import Trace
+
+__all__ = ["Dialogue", "Framing", "Transport"]
+
+
+class Dialogue:
+    """The right to talk to one instrument, undisturbed, until the block ends.
+
+    After a failure nothing more is read in the same dialogue, since a late reply would answer the
+    wrong question; commands may still be sent, which is what making an instrument safe needs.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._sent: str | None = None
+        self._has_failed = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an exchange failed, so that the line needs recovery."""
+        return self._has_failed
+
+    async def write(self, text: str) -> None:
+        """Send one command; the transport adds the terminator.
+
+        Raises:
+            SettingError: Not printable ASCII, or it contains the terminator; nothing was sent.
+            TransportError: Link lost, or the command was not taken in time.
+        """
+        terminator = self._line.framing.write_terminator
+        command = text.encode("ascii", "replace")
+        if not (text.isascii() and text.isprintable()) or (terminator and terminator in command):
+            raise SettingError(self._line.instrument, f"{text!r} is not one printable command")
+        await self._send(command + terminator, text)
+
+    async def write_bytes(self, data: bytes) -> None:
+        """Send bytes as they are.
+
+        Raises:
+            TransportError: Link lost, or the bytes were not taken in time.
+        """
+        await self._send(data, data.hex(" "))
+
+    async def read(self, *, timeout_s: float | None = None) -> str:
+        r"""Wait for one reply; return it without terminator and trailing ``\r``.
+
+        Raises:
+            TransportError: No whole reply in time, or link lost.
+            ReplyError: Not ASCII, or longer than any reply may be.
+        """
+        with self._watched(is_read=True):
+            reply = await self._line.receive_reply(self._timeout_s(timeout_s), self._sent)
+            if not reply.isascii():
+                raise self._line.garbled("reply is not ASCII", self._sent, reply)
+        return reply.decode("ascii").rstrip("\r")
+
+    async def read_exactly(self, n_bytes: int, *, timeout_s: float | None = None) -> bytes:
+        """Wait for ``n_bytes`` of a binary reply.
+
+        Raises:
+            TransportError: Not all came in time, or link lost.
+        """
+        with self._watched(is_read=True):
+            return await self._line.receive_exactly(
+                n_bytes, self._timeout_s(timeout_s), self._sent
+            )
+
+    async def query(self, text: str, *, timeout_s: float | None = None) -> str:
+        """Send one command and wait for its reply; raises what ``write`` and ``read`` raise."""
+        await self.write(text)
+        return await self.read(timeout_s=timeout_s)
+
+    async def _send(self, data: bytes, shown: str) -> None:
+        self._sent = shown
+        with self._watched():
+            await self._line.send(data, shown)
+
+    def _timeout_s(self, timeout_s: float | None) -> float:
+        return self._line.timeout_s if timeout_s is None else timeout_s
+
+    @contextmanager
+    def _watched(self, *, is_read: bool = False) -> Iterator[None]:
+        """Note that an exchange failed, however it did, cancellation included."""
+        if is_read and self._has_failed:
+            raise TransportError(
+                self._line.instrument, "not read after a failed exchange", sent=self._sent
+            )
+        try:
+            yield
+        except BaseException:
+            self._has_failed = True
+            self._line.is_dirty = True
+            raise
+
+
+class Transport:
+    """The link to one instrument, shared by whoever holds its driver.
+
+    A failed link is not given up: the next dialogue closes it, opens it again, waits until it is
+    quiet and runs ``on_reopen`` before anything else. If that fails, the dialogue does not start.
+
+    Args:
+        instrument: Name in errors and in the trace.
+        channel: The wire; the transport is its only user.
+        framing: Terminators.
+        timeout_s: Longest wait for one reply, and for a command to be taken, s.
+        trace: Traffic log, if wanted.
+
+    Attributes:
+        on_reopen: Set by the driver: identify the instrument again and put back what a power cycle
+            would have lost. It gets its own dialogue, under the lock of the one that waits.
+    """
+
+    def __init__(
+        self,
+        instrument: str,
+        channel: Channel,
+        framing: Framing = LINES,
+        *,
+        timeout_s: float = 1.0,
+        trace: Trace | None = None,
+    ) -> None:
+        self.instrument = instrument
+        self.on_reopen: Callable[[Dialogue], Awaitable[None]] | None = None
+        self._line = Line(instrument, channel, framing, timeout_s, trace)
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect; nothing happens on a line that is connected and in step.
+
+        Raises:
+            TransportError: No connection. Later dialogues try again until ``close``.
+        """
+        async with self._lock:
+            self._line.is_wanted = True
+            self._line.drop_stale()
+            if self._line.is_dirty:
+                await self._line.reopen()
+                self._line.is_dirty = False
+
+    async def close(self) -> None:
+        """Disconnect, after the dialogue in progress if there is one."""
+        async with self._lock:
+            self._line.is_wanted = False
+            await self._line.close()
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[Dialogue]:
+        """Hold one dialogue under the lock.
+
+        Whatever ends the block early leaves the line dirty, except errors that end an exchange in
+        good order: the instrument refused, or nothing was sent.
+
+        Raises:
+            TransportError: Not open, or the line could not be recovered.
+        """
+        async with self._lock:
+            await self._put_in_step()
+            try:
+                yield Dialogue(self._line)
+            except (SettingError, RejectedError):
+                raise
+            except BaseException:
+                self._line.is_dirty = True
+                raise
+
+    async def query(self, text: str, *, timeout_s: float | None = None) -> str:
+        """Ask one question that changes nothing; asked once more if the first try is lost.
+
+        Raises:
+            TransportError: Both tries were lost.
+            ReplyError: Not ASCII, or endless.
+        """
+        try:
+            return await self._query_once(text, timeout_s)
+        except TransportError:
+            return await self._query_once(text, timeout_s)
+
+    def health(self) -> Health:
+        """Tell how the link has fared."""
+        return self._line.health()
+
+    async def _query_once(self, text: str, timeout_s: float | None) -> str:
+        async with self.exclusive() as dialogue:
+            return await dialogue.query(text, timeout_s=timeout_s)
+
+    async def _put_in_step(self) -> None:
+        if not self._line.is_wanted:
+            raise TransportError(self.instrument, "the link is not open")
+        self._line.drop_stale()
+        if not self._line.is_dirty:
+            return
+        await self._line.reopen()
+        if self.on_reopen is not None:
+            dialogue = Dialogue(self._line)
+            await self.on_reopen(dialogue)
+            if dialogue.has_failed:
+                raise TransportError(self.instrument, "not identified again after a lost link")
+        self._line.is_dirty = False

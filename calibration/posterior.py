@@ -1,0 +1,322 @@
+"""Posterior of the fibre and the controller from state-resolved counts.
+
+Exact binomial likelihood, Fisher scoring with Levenberg damping from many starts, modes weighted
+by Laplace evidence; the posterior is a mixture of Gaussians in the tangent spaces of its modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.retarders import Parameters, Prior, RetarderChain
+
+Array = NDArray[np.float64]
+
+STARTS = 100
+"""Draws from the prior while several modes survive."""
+
+STARTS_WITH_ONE_MODE = 20
+"""Draws from the prior, as an insurance, once a single mode is left."""
+
+SCREENING_STEPS = 8
+FINAL_STEPS = 40
+CONVERGED_NATS = 1e-3
+LARGEST_STEP_RAD = 1.0
+MODE_WINDOW_NATS = 12.0
+SAME_PREDICTION = 0.03
+MOST_MODES = 20
+
+MISFIT_RATIO = 1.6
+"""Chi-square per degree of freedom above which counts are trusted less."""
+
+FIRST_MISFIT = 0.01
+MISFIT_GROWTH = 1.5
+LARGEST_MISFIT = 0.5
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Counts of M settings, reduced to the four binomials of each.
+
+    Attributes:
+        voltages: Shape ``(M, K)``.
+        trials: All counts, shape ``(M, 2, 2)``: measured basis by sent basis.
+        errors: Counts of opposite sign, same shape.
+        age_s: How long ago each setting was measured, shape ``(M,)``.
+    """
+
+    voltages: Array
+    trials: Array
+    errors: Array
+    age_s: Array
+
+    def __len__(self) -> int:
+        return len(self.voltages)
+
+    @property
+    def shares(self) -> Array:
+        """Share of the counts in each of the four binomials, shape ``(2, 2)``."""
+        total = self.trials.sum()
+        if total == 0:
+            return np.full((2, 2), 0.25)
+        shares: Array = self.trials.sum(axis=0) / total
+        return shares
+
+    def weakened(self, tilt: Array) -> Observations:
+        """Reduce the weight of counts whose setting is known only up to a random rotation.
+
+        A rotation with variance ``4 tilt`` per axis spreads an error probability ``p`` by
+        ``4 p (1 - p) tilt + tilt^2 / 4``; the counts are scaled so that their binomial variance
+        covers that as well.
+
+        Args:
+            tilt: Shape ``(M,)``, rad^2 / 4.
+        """
+        share = (self.errors + 0.5) / (self.trials + 1)
+        binomial = share * (1 - share)
+        tilt = tilt[:, None, None]
+        spread = 4 * binomial * tilt + 0.25 * tilt**2
+        weight = 1 / (1 + self.trials * spread / binomial)
+        return replace(self, trials=self.trials * weight, errors=self.errors * weight)
+
+
+@dataclass(frozen=True)
+class RotationPosterior:
+    """What the counts say about the fibre and the controller.
+
+    Attributes:
+        chain: The model and the prior beliefs.
+        modes: Modes, best first, a batch of J.
+        covariance: Gaussian covariance in each mode's tangent space, shape ``(J, P, P)``.
+        weights: Probability of each mode, shape ``(J,)``.
+        chi2_per_dof: Misfit of the best mode; near 1 if the model fits.
+        misfit: Angle error assumed per half wave of voltage between settings, rad; 0 if it fits.
+        photons: Detections used.
+    """
+
+    chain: RetarderChain
+    modes: Parameters
+    covariance: Array
+    weights: Array
+    chi2_per_dof: float
+    misfit: float
+    photons: int
+
+    def samples(self, rng: np.random.Generator, count: int) -> Parameters:
+        """Draw from the mixture, a batch of ``count``."""
+        chosen = rng.choice(len(self.weights), size=count, p=self.weights)
+        root = np.linalg.cholesky(self.covariance)[chosen]
+        tangent = root @ rng.normal(size=(count, self.chain.size, 1))
+        return self.modes[chosen].step(tangent[..., 0])
+
+    def controller_prior(self, *, widening: float = 1.5) -> Prior:
+        """Turn what was learnt of the controller into a prior for another fibre.
+
+        Args:
+            widening: Factor on the standard deviations, for what changes in between.
+        """
+        best = self.modes[:1]
+        mean = np.concatenate(
+            [best.scale[0], best.offset[0, 1:-1], best.azimuth[0, 1:], best.log_floor]
+        )
+        variance = np.diagonal(self.covariance[0])[6:]
+        return Prior(mean, 1 / (widening**2 * variance))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-able description, for storing; :meth:`from_dict` restores it."""
+        chain = {
+            "half_wave_v": self.chain.half_wave_v.tolist(),
+            "azimuth_rad": self.chain.azimuth_rad.tolist(),
+            "centre_v": self.chain.centre_v.tolist(),
+            "prior_mean": self.chain.prior.mean.tolist(),
+            "prior_precision": self.chain.prior.precision.tolist(),
+        }
+        return {
+            "chain": chain,
+            "parameters": self.modes.to_dict(),
+            "covariance": self.covariance.tolist(),
+            "weights": self.weights.tolist(),
+            "chi2_per_dof": self.chi2_per_dof,
+            "misfit": self.misfit,
+            "photons": self.photons,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> RotationPosterior:
+        """Restore what :meth:`to_dict` gave.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something is malformed.
+        """
+        chain = {name: np.asarray(value, dtype=float) for name, value in stored["chain"].items()}
+        prior = Prior(chain.pop("prior_mean"), chain.pop("prior_precision"))
+        return cls(
+            chain=RetarderChain(**chain, prior=prior),
+            modes=Parameters.from_dict(stored["parameters"]),
+            covariance=np.asarray(stored["covariance"], dtype=float),
+            weights=np.asarray(stored["weights"], dtype=float),
+            chi2_per_dof=float(stored["chi2_per_dof"]),
+            misfit=float(stored["misfit"]),
+            photons=int(stored["photons"]),
+        )
+
+
+@dataclass
+class _Climb:
+    """Fisher scoring on a batch of starts: where each stands and what is known there."""
+
+    at: Parameters
+    log_posterior: Array
+    gradient: Array
+    curvature: Array
+    damping: Array
+
+    def keep(self, index: NDArray[Any]) -> _Climb:
+        return _Climb(**{name: value[index] for name, value in vars(self).items()})
+
+    def put(self, index: NDArray[Any], other: _Climb) -> None:
+        """Replace the members at ``index``."""
+        for mine, new in zip(vars(self.at).values(), vars(other.at).values(), strict=True):
+            mine[index] = new
+        for name in ("log_posterior", "gradient", "curvature", "damping"):
+            getattr(self, name)[index] = getattr(other, name)
+
+
+def _begin(chain: RetarderChain, seen: Observations, at: Parameters) -> _Climb:
+    """Evaluate log posterior, gradient and curvature (Fisher information and prior)."""
+    probability, slope = chain.linearise(at, seen.voltages)
+    trials, errors = seen.trials.reshape(-1, 4), seen.errors.reshape(-1, 4)
+    log_prior, pull, precision = chain.log_prior(at)
+    log_likelihood = errors * np.log(probability) + (trials - errors) * np.log1p(-probability)
+    variance = probability * (1 - probability)
+    score = (errors - trials * probability) / variance
+    flat = np.swapaxes(slope, 1, 2).reshape(len(at), chain.size, -1)
+    weight = (trials / variance).reshape(len(at), 1, -1)
+    curvature = (flat * weight) @ np.swapaxes(flat, -1, -2)
+    diagonal = np.arange(chain.size)
+    curvature[:, diagonal, diagonal] += precision
+    return _Climb(
+        at=at,
+        log_posterior=log_likelihood.sum(axis=(1, 2)) + log_prior,
+        gradient=(flat @ score.reshape(len(at), -1, 1))[..., 0] + pull,
+        curvature=curvature,
+        damping=np.full(len(at), 1e-2),
+    )
+
+
+def _climb(chain: RetarderChain, seen: Observations, climb: _Climb, steps: int) -> None:
+    """Improve every member by up to ``steps`` damped scoring steps, in place."""
+    diagonal = np.arange(chain.size)
+    active = np.arange(len(climb.at))
+    for _ in range(steps):
+        here = climb.keep(active)
+        damped = here.curvature.copy()
+        damped[:, diagonal, diagonal] *= 1 + here.damping[:, None]
+        step = np.linalg.solve(damped, here.gradient[..., None])[..., 0]
+        gain = 0.5 * np.sum(step * here.gradient, axis=-1)
+        going = (gain > CONVERGED_NATS) | (here.damping > 1)  # a short step is not convergence
+        active, here, step = active[going], here.keep(going), step[going]
+        if len(active) == 0:
+            return
+        length = np.linalg.norm(step, axis=-1, keepdims=True)
+        step *= np.minimum(1, LARGEST_STEP_RAD / length)
+        there = _begin(chain, seen, here.at.step(step))
+        better = there.log_posterior > here.log_posterior
+        there.damping = np.maximum(here.damping * 0.2, 1e-4)
+        climb.put(active[better], there.keep(better))
+        climb.damping[active[~better]] = here.damping[~better] * 8
+        hopeless = climb.damping[active] > 1e6
+        active = active[~hopeless]
+
+
+def _distinct(
+    chain: RetarderChain, climb: _Climb, probes: Array, window_nats: float
+) -> NDArray[np.intp]:
+    """Choose the members that are good and predict something new, best first."""
+    order = np.argsort(-climb.log_posterior)
+    good = climb.log_posterior[order] > climb.log_posterior[order[0]] - window_nats
+    order = order[good]
+    predicted = chain.error_probability(climb.at[order], probes).reshape(len(order), -1)
+    kept: list[int] = []
+    for member in range(len(order)):
+        apart = np.abs(predicted[kept] - predicted[member]).max(axis=-1)
+        if np.all(apart > SAME_PREDICTION):
+            kept.append(member)
+        if len(kept) == MOST_MODES:
+            break
+    return order[kept]
+
+
+def fit(
+    chain: RetarderChain,
+    seen: Observations,
+    rng: np.random.Generator,
+    *,
+    span_v: Array,
+    previous: RotationPosterior | None = None,
+) -> RotationPosterior:
+    """Find the posterior.
+
+    Args:
+        chain: The model and its prior.
+        seen: All counts so far.
+        rng: For starts and probe settings.
+        span_v: Lowest and highest voltages, shape ``(2, K)``; modes that agree there are one mode.
+        previous: Posterior before the newest setting: its modes are starts as well.
+    """
+    several = previous is None or len(previous.weights) > 1
+    starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
+    probes = rng.uniform(span_v[0], span_v[1], size=(6, chain.channels))
+    climb = _begin(chain, seen, starts)
+    _climb(chain, seen, climb, SCREENING_STEPS)
+    best = np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)]
+    climb = climb.keep(best)
+    if previous is not None:
+        climb = _begin(chain, seen, Parameters.concatenate([climb.at, previous.modes]))
+    _climb(chain, seen, climb, FINAL_STEPS)
+    climb = climb.keep(_distinct(chain, climb, probes, MODE_WINDOW_NATS))
+    return _laplace(chain, seen, climb)
+
+
+def _laplace(chain: RetarderChain, seen: Observations, climb: _Climb) -> RotationPosterior:
+    """Approximate the posterior by a Gaussian at each mode."""
+    _, log_determinant = np.linalg.slogdet(climb.curvature)
+    evidence = climb.log_posterior - 0.5 * log_determinant
+    order = np.argsort(-evidence)
+    weights = np.exp(evidence[order] - evidence.max())
+    climb = climb.keep(order)
+    covariance = np.linalg.inv(climb.curvature)
+    ratio, _ = _chi2(chain, seen, climb)
+    return RotationPosterior(
+        chain=chain,
+        modes=climb.at,
+        covariance=0.5 * (covariance + np.swapaxes(covariance, -1, -2)),
+        weights=weights / weights.sum(),
+        chi2_per_dof=ratio,
+        misfit=0.0,
+        photons=round(float(seen.trials.sum())),
+    )
+
+
+def _chi2(chain: RetarderChain, seen: Observations, climb: _Climb) -> tuple[float, float]:
+    """Compare counts and prediction of the best mode.
+
+    Returns:
+        Chi-square per degree of freedom, and the degrees of freedom: numbers seen less those
+        parameters that they, rather than the prior, determine.
+    """
+    best = climb.keep(np.array([0]))
+    probability = chain.error_probability(best.at, seen.voltages)[0]
+    variance = seen.trials * probability * (1 - probability)
+    used = seen.trials > 0
+    excess = (seen.errors - seen.trials * probability)[used] ** 2 / variance[used]
+    _, _, precision = chain.log_prior(best.at)
+    fitted = chain.size - np.sum(np.diagonal(np.linalg.inv(best.curvature[0])) * precision)
+    freedom = max(float(used.sum() - fitted), 1.0)
+    return float(excess.sum() / freedom), freedom

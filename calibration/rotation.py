@@ -1,0 +1,149 @@
+"""Rotations of Stokes space, SO(3), in stacks of any leading shape.
+
+A rotation vector points along the axis; its length is the angle in radians.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_SMALL_RAD = 1e-4
+_NEAR_HALF_TURN_RAD = 1e-3
+
+
+def skew(vector: Array) -> Array:
+    """Give the matrix ``[v]x`` with ``[v]x u = v x u``.
+
+    Args:
+        vector: Shape ``(..., 3)``.
+
+    Returns:
+        Shape ``(..., 3, 3)``.
+    """
+    matrix = np.zeros((*vector.shape, 3))
+    matrix[..., 2, 1] = vector[..., 0]
+    matrix[..., 0, 2] = vector[..., 1]
+    matrix[..., 1, 0] = vector[..., 2]
+    return matrix - np.swapaxes(matrix, -1, -2)
+
+
+def exp(vector: Array) -> Array:
+    """Turn rotation vectors into rotation matrices (Rodrigues' formula).
+
+    Args:
+        vector: Shape ``(..., 3)``, rad.
+
+    Returns:
+        Shape ``(..., 3, 3)``.
+    """
+    square = np.sum(vector * vector, axis=-1)[..., None, None]
+    angle = np.sqrt(square)
+    safe = np.where(angle < _SMALL_RAD, 1.0, angle)
+    sine = np.where(angle < _SMALL_RAD, 1 - square / 6, np.sin(safe) / safe)
+    versine = np.where(angle < _SMALL_RAD, 0.5 - square / 24, (1 - np.cos(safe)) / safe**2)
+    generator = skew(vector)
+    rotation: Array = np.eye(3) + sine * generator + versine * (generator @ generator)
+    return rotation
+
+
+def log(rotation: Array) -> Array:
+    """Turn rotation matrices into the shortest rotation vectors; the inverse of :func:`exp`.
+
+    At half a turn, where both senses are equally short, either may be returned.
+
+    Args:
+        rotation: Shape ``(..., 3, 3)``.
+
+    Returns:
+        Shape ``(..., 3)``, rad, at most pi long.
+    """
+    axial = 0.5 * np.stack(
+        [
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    sine = np.linalg.norm(axial, axis=-1)
+    cosine = 0.5 * (np.trace(rotation, axis1=-2, axis2=-1) - 1)
+    angle = np.arctan2(sine, cosine)
+    ratio = np.where(sine < _SMALL_RAD, 1 + angle**2 / 6, angle / np.maximum(sine, _SMALL_RAD))
+    vector: Array = axial * ratio[..., None]
+    half_turn = np.pi - angle < _NEAR_HALF_TURN_RAD
+    if np.any(half_turn):
+        axis = _half_turn_axis(rotation[half_turn], axial[half_turn], cosine[half_turn])
+        vector[half_turn] = axis * angle[half_turn, None]
+    return vector
+
+
+def _half_turn_axis(rotation: Array, axial: Array, cosine: Array) -> Array:
+    """Find the axis ``n`` near half a turn, where the antisymmetric part vanishes.
+
+    The symmetric part is ``cos + (1 - cos) n n'``.
+    """
+    symmetric = 0.5 * (rotation + np.swapaxes(rotation, -1, -2))
+    outer = symmetric - cosine[:, None, None] * np.eye(3)
+    largest = np.argmax(np.diagonal(outer, axis1=-2, axis2=-1), axis=-1)
+    axis = np.take_along_axis(outer, largest[:, None, None], axis=-1)[..., 0]
+    axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
+    sense = np.where(np.sum(axis * axial, axis=-1) < 0, -1.0, 1.0)
+    oriented: Array = axis * sense[:, None]
+    return oriented
+
+
+def in_plane(azimuth_rad: Array, angle_rad: Array) -> Array:
+    """Rotate about axes in the S1-S2 plane, as linear retarders do.
+
+    Args:
+        azimuth_rad: Angle from S1 to the axis, shape broadcastable with ``angle_rad``.
+        angle_rad: Angle of rotation (the retardance), any shape.
+
+    Returns:
+        Shape ``(..., 3, 3)``.
+    """
+    x, y = np.cos(azimuth_rad), np.sin(azimuth_rad)
+    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
+    versine = 1 - cosine
+    rotation = np.empty((*cosine.shape, 3, 3))
+    rotation[..., 0, 0] = cosine + versine * x * x
+    rotation[..., 1, 1] = cosine + versine * y * y
+    rotation[..., 2, 2] = cosine
+    rotation[..., 0, 1] = rotation[..., 1, 0] = versine * x * y
+    rotation[..., 0, 2] = sine * y
+    rotation[..., 2, 0] = -sine * y
+    rotation[..., 1, 2] = -sine * x
+    rotation[..., 2, 1] = sine * x
+    return rotation
+
+
+def random(rng: np.random.Generator, *shape: int) -> Array:
+    """Draw rotations uniformly (Haar measure), from normalised Gaussian quaternions.
+
+    Source: G. Marsaglia, Ann. Math. Stat. 43, 645 (1972).
+
+    Returns:
+        Shape ``(*shape, 3, 3)``.
+    """
+    quaternion = rng.normal(size=(*shape, 4))
+    quaternion /= np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    scalar, vector = quaternion[..., 0, None, None], skew(quaternion[..., 1:])
+    rotation: Array = np.eye(3) + 2 * scalar * vector + 2 * (vector @ vector)
+    return rotation
+
+
+def orthonormal(matrix: Array) -> Array:
+    """Return the nearest rotations, to undo rounding after many products.
+
+    Args:
+        matrix: Nearly rotations, shape ``(..., 3, 3)``.
+
+    Returns:
+        Same shape.
+    """
+    left, _, right = np.linalg.svd(matrix)
+    handedness = np.linalg.det(left @ right)
+    left[..., :, 2] *= handedness[..., None]
+    nearest: Array = left @ right
+    return nearest

@@ -1,0 +1,237 @@
+"""Trials of one study: asked, recorded, measured, recorded and told, each exactly once.
+
+Optuna runs in memory; the record is ours. A trial is written to the log before anything is done
+for it, and its end is written before the study is told, so that a crash at any moment leaves a
+record from which the study can be fed again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from calibration.bench import refuse_unusable
+from calibration.clicks import Window
+
+T = TypeVar("T")
+
+Space = Mapping[str, FloatDistribution | IntDistribution]
+Params = Mapping[str, float]
+Measure = Callable[[Params], Awaitable[Window]]
+State = Literal["running", "complete", "failed"]
+
+COUNTS = "counts"
+"""User attribute of a trial that holds the signal's counts, as lists of the 4 x 4 table."""
+
+# Optuna announces every study on stderr otherwise; the daemon has a log of its own.
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class PastTrial:
+    """One trial of the record.
+
+    Attributes:
+        number: Number within its study, counting on over restarts.
+        state: How it ended; a trial still ``running`` when the record is read was cut short.
+        params: What the sampler chose.
+        value: QBER, or None if the trial failed.
+        clicks: Counts of the signal, shape ``(4, 4)``, or None if nothing was measured.
+    """
+
+    number: int
+    state: State
+    params: Params
+    value: float | None
+    clicks: NDArray[np.int64] | None
+
+
+class TrialLog(Protocol):
+    """The record of trials; each call returns once its entry is safe."""
+
+    async def begin(self, study: str, number: int, params: Params) -> None:
+        """Record a trial before anything is done for it."""
+        ...
+
+    async def finish(
+        self,
+        study: str,
+        number: int,
+        state: Literal["complete", "failed"],
+        value: float | None,
+        clicks: NDArray[np.int64] | None,
+    ) -> None:
+        """Record how a trial ended, before the study is told."""
+        ...
+
+    async def past(self, study: str) -> list[PastTrial]:
+        """Return the trials of a study, in order."""
+        ...
+
+
+class MemoryTrialLog:
+    """A record that lives as long as the process."""
+
+    def __init__(self) -> None:
+        self._studies: dict[str, dict[int, PastTrial]] = {}
+
+    async def begin(self, study: str, number: int, params: Params) -> None:
+        """Record a trial before anything is done for it."""
+        trials = self._studies.setdefault(study, {})
+        if number in trials:
+            raise ValueError(f"study {study!r} has a trial {number} already")
+        trials[number] = PastTrial(number, "running", dict(params), None, None)
+
+    async def finish(
+        self,
+        study: str,
+        number: int,
+        state: Literal["complete", "failed"],
+        value: float | None,
+        clicks: NDArray[np.int64] | None,
+    ) -> None:
+        """Record how a trial ended."""
+        trials = self._studies[study]
+        trials[number] = replace(trials[number], state=state, value=value, clicks=clicks)
+
+    async def past(self, study: str) -> list[PastTrial]:
+        """Return the trials of a study, in order."""
+        return list(self._studies.get(study, {}).values())
+
+
+async def carry_through(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` to its end even if the caller is cancelled meanwhile.
+
+    Returns:
+        What ``work`` returned.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled; raised only once ``work`` has ended. An
+            error of ``work`` is then its cause.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None and not task.cancelled():
+        raise cancelled from task.exception()
+    return task.result()
+
+
+class Trials:
+    """Runs the trials of one study, one at a time."""
+
+    def __init__(self, name: str, sampler: BaseSampler, space: Space, log: TrialLog) -> None:
+        """Args: name in the record, who proposes, what may be chosen, and the record."""
+        self.name = name
+        self.study = optuna.create_study(sampler=sampler, study_name=name)
+        self._space = space
+        self._log = log
+        self._first_number = 0
+
+    async def resume(self, *, feed: bool) -> int:
+        """Number on from the record, and feed its complete trials to the study if wanted.
+
+        Trials that do not fit the present search space are left out.
+
+        Returns:
+            How many trials were fed.
+        """
+        past = await self._log.past(self.name)
+        fed = [self._as_frozen(t) for t in past if feed and self._fits(t)]
+        await asyncio.to_thread(self.study.add_trials, fed)
+        self._first_number = max((t.number + 1 for t in past), default=0) - len(fed)
+        return len(fed)
+
+    async def measure(self, measure: Measure, at: Params | None = None) -> Window:
+        """Run one trial.
+
+        Args:
+            measure: Measures at the parameters that it is given.
+            at: Parameters to use; by default the sampler chooses.
+
+        Returns:
+            The window, which is good for an estimate.
+
+        Raises:
+            UnusableWindowError: The window is not good for an estimate; the trial failed.
+            Exception: Whatever ``measure`` or the sampler raised; the trial failed.
+        """
+        asked: list[Trial] = []
+        window: Window | None = None
+        is_usable = False
+        try:
+            params = await carry_through(self._begin(asked, at))
+            window = await measure(params)
+            refuse_unusable(window)
+            is_usable = True
+        finally:
+            if asked:
+                await carry_through(self._finish(asked[0], window, is_usable=is_usable))
+        return window
+
+    async def _begin(self, asked: list[Trial], at: Params | None) -> Params:
+        await asyncio.to_thread(self._ask, asked, at)
+        trial = asked[0]
+        params: Params = trial.params
+        await self._log.begin(self.name, self._number(trial), params)
+        return params
+
+    async def _finish(self, trial: Trial, window: Window | None, *, is_usable: bool) -> None:
+        state: Literal["complete", "failed"] = "complete" if is_usable else "failed"
+        clicks = None if window is None else window.signal
+        value = clicks.qber.value if clicks is not None and is_usable else None
+        table = None if clicks is None else clicks.table
+        try:
+            await self._log.finish(self.name, self._number(trial), state, value, table)
+        finally:
+            await asyncio.to_thread(self._tell, trial, value, table)
+
+    def _ask(self, asked: list[Trial], at: Params | None) -> None:
+        """Ask the study; from the moment the trial exists it stands in ``asked``, to be told."""
+        if at is not None:
+            self.study.enqueue_trial(dict(at))
+        trial = self.study.ask()
+        asked.append(trial)
+        for name, distribution in self._space.items():
+            low, high, log = distribution.low, distribution.high, distribution.log
+            if isinstance(distribution, IntDistribution):
+                trial.suggest_int(name, int(low), int(high), log=log)
+            else:
+                trial.suggest_float(name, low, high, log=log)
+
+    def _tell(self, trial: Trial, value: float | None, table: NDArray[np.int64] | None) -> None:
+        if value is None or table is None:
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            trial.set_user_attr(COUNTS, table.tolist())
+            self.study.tell(trial, value)
+
+    def _number(self, trial: Trial) -> int:
+        return self._first_number + trial.number
+
+    def _fits(self, trial: PastTrial) -> bool:
+        return (
+            trial.state == "complete"
+            and trial.params.keys() == self._space.keys()
+            and all(d.low <= trial.params[name] <= d.high for name, d in self._space.items())
+        )
+
+    def _as_frozen(self, trial: PastTrial) -> FrozenTrial:
+        counts = {} if trial.clicks is None else {COUNTS: trial.clicks.tolist()}
+        return create_trial(
+            value=trial.value,
+            params=dict(trial.params),
+            distributions=dict(self._space),
+            user_attrs=counts,
+        )

@@ -1,0 +1,391 @@
+"""The testbed file: one TOML file that says what a link is made of."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from drivers.registry import Options, driver_entry
+
+NAME = r"^[a-z][a-z0-9-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=40)]
+State = Literal["H", "V", "D", "A"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a testbed file.
+
+    Attributes:
+        where: File, and the key in it where there is one.
+        what: What is wrong.
+        cure: How to mend it.
+    """
+
+    where: str
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.cure}"
+
+
+class TestbedFileError(Exception):
+    """A testbed file cannot be used; carries every mistake found in it."""
+
+    __test__ = False
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(map(str, problems)))
+
+
+class Model(BaseModel):
+    """A part of the testbed file: unknown keys are refused, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PatternConfig(Model):
+    """Alice's repeating pattern: slot k carries ``states[k mod n]``, ``intensities[k mod m]``."""
+
+    states: str = Field("HVDA", pattern=r"^[HVDA]+$", max_length=4096)
+    intensities: tuple[Name, ...] = Field(min_length=1, max_length=4096)
+
+
+class LinkConfig(Model):
+    """What Alice sends."""
+
+    name: Name
+    encoding: Literal["polarization"] = "polarization"
+    clock_hz: float = Field(gt=0, le=1e11, description="Pulse rate, Hz.")
+    intensities: dict[Name, Annotated[float, Field(ge=0, le=10)]] = Field(
+        min_length=1,
+        description="Mean photon number per pulse leaving Alice; the first one is the signal.",
+    )
+    pattern: PatternConfig
+
+
+class ReceiverConfig(Model):
+    """Where windows come from."""
+
+    source: Literal["pattern", "scan"] = "pattern"
+    tagger: Name = Field(description="Instrument that stamps or counts detections.")
+    alice: Name = Field(description="Instrument that selects what Alice sends.")
+    inputs: dict[State, Annotated[int, Field(ge=1, le=64)]]
+    delays_ps: dict[State, float] = Field(default_factory=dict)
+    gate_ps: float | None = Field(None, gt=0, description="Accepted width about a slot's centre.")
+    expected_rate_hz: float = Field(gt=0, description="Detections per second, all inputs.")
+    max_rate_hz: float = Field(gt=0, description="Above this rate the light is shut.")
+    min_window_s: float = Field(1e-3, gt=0)
+    max_window_s: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if set(self.inputs) != set("HVDA"):
+            raise ValueError("inputs must name all of H, V, D and A")
+        if len(set(self.inputs.values())) != 4:
+            raise ValueError("two detectors share an input; give each its own")
+        if self.min_window_s > self.max_window_s:
+            raise ValueError("min_window_s is above max_window_s; swap them")
+        if self.expected_rate_hz > self.max_rate_hz:
+            raise ValueError("expected_rate_hz is above max_rate_hz; raise the ceiling")
+        return self
+
+
+class LightConfig(Model):
+    """How the light is let in and shut."""
+
+    attenuator: Name
+    attenuation_db: float = Field(ge=0, description="Attenuation while light is on, dB.")
+
+
+class KnobConfig(Model):
+    """One scalar that an optimiser may set."""
+
+    instrument: Name
+    channel: str
+    minimum: float
+    maximum: float
+    resolution: float = Field(0.0, ge=0)
+    slew_per_s: float | None = Field(None, gt=0)
+    settle_s: float = Field(0.0, ge=0, le=600)
+    hysteresis: float = Field(0.0, ge=0)
+    approach: Literal["any", "from-below"] = "any"
+    period: float | None = Field(None, gt=0)
+    rest: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum >= self.maximum:
+            raise ValueError(
+                f"minimum {self.minimum:g} is not below maximum {self.maximum:g}; swap them"
+            )
+        if self.rest is not None and not self.minimum <= self.rest <= self.maximum:
+            raise ValueError(
+                f"rest {self.rest:g} is outside {self.minimum:g} to {self.maximum:g}; "
+                "choose a rest value within the limits"
+            )
+        return self
+
+
+class PolarizationConfig(Model):
+    """The polarization stage."""
+
+    knobs: tuple[Name, ...] = Field(min_length=1, max_length=8)
+    sampler: Literal["model", "tpe", "cma-es"] = "model"
+    seed: int = Field(0, ge=0)
+    target_excess: float = Field(0.003, gt=0, lt=0.5, description="Accepted excess QBER, 0 to 1.")
+    first_dwell: int = Field(100, ge=10, description="Photons at each of the first settings.")
+    photons_per_trial: int = Field(4000, ge=10, description="For samplers without a model.")
+    max_settings: int = Field(400, ge=1, le=100_000)
+    max_photons: int = Field(10_000_000, ge=100)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.knobs)) != len(self.knobs):
+            raise ValueError("a knob is named twice; name each once")
+        if self.sampler == "model" and len(self.knobs) != 4:
+            raise ValueError(
+                "sampler 'model' needs the four squeezers of the controller, in order; "
+                "name four knobs or choose sampler 'cma-es'"
+            )
+        return self
+
+
+class StagesConfig(Model):
+    """Calibration stages, in dependency order."""
+
+    polarization: PolarizationConfig
+
+
+class TrackingConfig(Model):
+    """How a setting is held while key is made."""
+
+    drift_rad_per_sqrt_s: float = Field(
+        0.003, gt=0, description="First guess of the fibre's random walk; the tracker learns it."
+    )
+    window_s: float = Field(0.2, gt=0, description="Shortest exposure of a tracking window.")
+    max_realignments_per_hour: int = Field(12, ge=0)
+
+
+class SimulationConfig(Model):
+    """The optical twin that ``qkdctl simulate`` puts behind the instruments."""
+
+    seed: int = Field(0, ge=0)
+    loss_db: float = Field(13.0, ge=0, description="Channel and receiver loss at zero attenuation.")
+    efficiencies: dict[State, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=lambda: {"H": 0.2, "V": 0.18, "D": 0.21, "A": 0.19}
+    )
+    dark_hz: float = Field(100.0, ge=0)
+    dead_time_s: float = Field(50e-9, ge=0)
+    afterpulse_probability: float = Field(0.01, ge=0, lt=1)
+    jitter_ps: float = Field(200.0, ge=0)
+    visibility: float = Field(0.99, gt=0, le=1)
+    drift_rad_per_sqrt_s: float = Field(0.003, ge=0)
+    slow_drift_rad: float = Field(0.1, ge=0, description="Amplitude of the slow term.")
+    slow_drift_period_s: float = Field(86_400.0, gt=0)
+    hysteresis_v: float = Field(0.0, ge=0)
+    delays_ps: dict[State, float] = Field(default_factory=dict)
+
+
+class InstrumentConfig(Model):
+    """One instrument; ``options`` are validated by the driver that ``kind`` names."""
+
+    kind: str
+    resource: str
+    options: Options
+
+
+class Testbed(Model):
+    """A whole testbed file."""
+
+    __test__ = False
+    model_config = ConfigDict(extra="forbid", frozen=True, title="qkdctl testbed file")
+
+    link: LinkConfig
+    instruments: dict[Name, InstrumentConfig]
+    receiver: ReceiverConfig
+    light: LightConfig
+    knobs: dict[Name, KnobConfig]
+    stages: StagesConfig
+    tracking: TrackingConfig = TrackingConfig()
+    simulation: SimulationConfig = SimulationConfig()
+
+
+def load_testbed(path: Path) -> Testbed:
+    """Read and validate a testbed file.
+
+    Raises:
+        TestbedFileError: With every mistake found, each naming file, key and cure.
+    """
+    return parse_testbed(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raise TestbedFileError where it is missing or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what, cure = "there is no such file", "check the path"
+    except IsADirectoryError:
+        what, cure = "this is a folder", "name the testbed file inside it"
+    except PermissionError:
+        what, cure = "may not be read", "check its permissions"
+    except UnicodeDecodeError as exc:
+        what, cure = f"is not UTF-8 text (byte {exc.start})", "save it as UTF-8"
+    except tomllib.TOMLDecodeError as exc:
+        what, cure = f"is not TOML: {exc}", "see https://toml.io for the format"
+    raise TestbedFileError([Problem(str(path), what, cure)])
+
+
+def parse_testbed(document: Mapping[str, Any], where: str) -> Testbed:
+    """Validate the content of a testbed file; ``where`` names the file in errors."""
+    instruments, problems = _parse_instruments(document.get("instruments", {}), where)
+    try:
+        testbed = Testbed.model_validate({**document, "instruments": instruments})
+    except ValidationError as exc:
+        raise TestbedFileError(problems + _problems(exc, where, Testbed)) from None
+    problems += _cross_check(testbed, where)
+    if problems:
+        raise TestbedFileError(problems)
+    return testbed
+
+
+def _parse_instruments(
+    section: object, where: str
+) -> tuple[dict[str, InstrumentConfig], list[Problem]]:
+    parsed: dict[str, InstrumentConfig] = {}
+    problems: list[Problem] = []
+    if not isinstance(section, Mapping):
+        return parsed, [Problem(f"{where}: instruments", "is not a table", "write [instruments.x]")]
+    for name, entry in section.items():
+        try:
+            parsed[name] = _parse_instrument(entry, f"{where}: instruments.{name}")
+        except TestbedFileError as exc:
+            problems += exc.problems
+    return parsed, problems
+
+
+def _parse_instrument(entry: object, where: str) -> InstrumentConfig:
+    if not isinstance(entry, Mapping):
+        raise TestbedFileError([Problem(where, "is not a table", "give it a kind and a resource")])
+    kind, resource = entry.get("kind"), entry.get("resource")
+    for key, value in (("kind", kind), ("resource", resource)):
+        if not isinstance(value, str):
+            raise TestbedFileError([Problem(f"{where}.{key}", "is missing", f'add {key} = "…"')])
+    try:
+        driver = driver_entry(str(kind))
+    except KeyError as exc:
+        cure = "choose one of those, or install the distribution that brings it"
+        raise TestbedFileError([Problem(f"{where}.kind", str(exc.args[0]), cure)]) from None
+    options = {key: value for key, value in entry.items() if key not in {"kind", "resource"}}
+    try:
+        validated = driver.options.model_validate(options)
+    except ValidationError as exc:
+        raise TestbedFileError(_problems(exc, where, driver.options)) from None
+    return InstrumentConfig.model_construct(
+        kind=str(kind), resource=str(resource), options=validated
+    )
+
+
+def _problems(error: ValidationError, where: str, model: type[BaseModel]) -> list[Problem]:
+    separator = "." if ": " in where else ": "
+    return [
+        Problem(
+            where + separator + ".".join(map(str, details["loc"])) if details["loc"] else where,
+            details["msg"].removeprefix("Value error, ").replace("Extra inputs", "Unknown keys"),
+            _cure(details["type"], [str(part) for part in details["loc"]], model),
+        )
+        for details in error.errors()
+    ]
+
+
+def _cure(kind: str, location: list[str], model: type[BaseModel]) -> str:
+    match kind:
+        case "extra_forbidden":
+            known = _known_keys(model, location[:-1])
+            close = difflib.get_close_matches(location[-1], known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            return f"remove it; {hint}"
+        case "missing":
+            return "add it"
+        case "string_pattern_mismatch":
+            return "use small letters, digits and hyphens"
+        case _:
+            return "correct the value"
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Keys that the model knows at ``path``; names of free tables are skipped over."""
+    current: Any = model
+    for part in path:
+        fields = getattr(current, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else current
+        current = _inner_model(annotation)
+    return sorted(getattr(current, "model_fields", {}))
+
+
+def _inner_model(annotation: Any) -> Any:
+    """Find the model behind ``Model``, ``dict[str, Model]`` and the like."""
+    for argument in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(argument, type) and issubclass(argument, BaseModel):
+            return argument
+    return annotation
+
+
+def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
+    """Check what spans several tables: every name exists, no channel is driven twice."""
+    problems = [
+        Problem(
+            f"{where}: {key}",
+            f"there is no instrument {name!r}",
+            f"name one of {', '.join(sorted(testbed.instruments)) or '(none defined)'}",
+        )
+        for key, name in _instrument_references(testbed)
+        if name not in testbed.instruments
+    ]
+    problems += [
+        Problem(
+            f"{where}: stages.polarization.knobs",
+            f"there is no knob {name!r}",
+            f"name one of {', '.join(sorted(testbed.knobs)) or '(none defined)'}",
+        )
+        for name in testbed.stages.polarization.knobs
+        if name not in testbed.knobs
+    ]
+    owners: dict[tuple[str, str], str] = {}
+    for name, knob in testbed.knobs.items():
+        other = owners.setdefault((knob.instrument, knob.channel), name)
+        if other != name:
+            problems.append(
+                Problem(
+                    f"{where}: knobs.{name}",
+                    f"channel {knob.channel!r} of {knob.instrument!r} already belongs to knob "
+                    f"{other!r}",
+                    "give each channel to one knob only",
+                )
+            )
+    unknown = set(testbed.link.pattern.intensities) - set(testbed.link.intensities)
+    problems += [
+        Problem(
+            f"{where}: link.pattern.intensities",
+            f"there is no intensity {name!r}",
+            f"define it under link.intensities or use {', '.join(testbed.link.intensities)}",
+        )
+        for name in sorted(unknown)
+    ]
+    return problems
+
+
+def _instrument_references(testbed: Testbed) -> list[tuple[str, str]]:
+    return [
+        ("receiver.tagger", testbed.receiver.tagger),
+        ("receiver.alice", testbed.receiver.alice),
+        ("light.attenuator", testbed.light.attenuator),
+        *((f"knobs.{name}.instrument", knob.instrument) for name, knob in testbed.knobs.items()),
+    ]

@@ -1,0 +1,109 @@
+"""``qkdctl daemon``: start one link's daemon, in the foreground, until it is told to stop."""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from drivers.errors import InstrumentError
+from drivers.transport.connect import Connector
+from drivers.transport.trace import Trace
+from qkdctl.check import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, build
+from qkdctl.clock import epoch_clock
+from qkdctl.config import Testbed, TestbedFileError, load_testbed
+from qkdctl.control import ControlServer, SocketInUseError
+from qkdctl.daemon import Daemon
+from qkdctl.events import EventBus
+from qkdctl.history import History, HistoryError
+from qkdctl.paths import UnsafeDirectoryError, socket_path, state_directory
+from qkdctl.simulate import serve_simulated
+from qkdctl.testbed import OpenTestbed, UnsafeError
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.001
+"""Longest time that a computing thread keeps the interpreter from the event loop."""
+
+
+def run_daemon(
+    path: Path,
+    *,
+    simulate: bool,
+    seed: int | None,
+    socket: Path | None,
+    state_dir: Path | None,
+    trace: Path | None,
+) -> int:
+    """Run the daemon of a testbed file until SIGTERM, SIGINT or the verb ``stop``.
+
+    Args:
+        path: Testbed file.
+        simulate: Serve its instruments by the simulated bench, in the same process.
+        seed: Seed of the simulated bench instead of the file's.
+        socket: Control socket instead of the usual one.
+        state_dir: Directory of the history file instead of the usual one.
+        trace: Write every byte to and from the instruments to this file.
+
+    Returns:
+        Exit status: 0 stopped as asked, 1 failed, 2 mistakes in the testbed file.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        config = load_testbed(path)
+        build(path, config, Connector())
+        asyncio.run(_serve(config, simulate, seed, socket, state_dir, trace))
+    except TestbedFileError as exc:
+        for problem in exc.problems:
+            sys.stderr.write(f"error: {problem}\n")
+        return EXIT_USAGE
+    except (
+        InstrumentError,
+        UnsafeError,
+        HistoryError,
+        SocketInUseError,
+        UnsafeDirectoryError,
+        OSError,
+    ) as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+async def _serve(
+    config: Testbed,
+    simulate: bool,
+    seed: int | None,
+    socket: Path | None,
+    state_dir: Path | None,
+    trace: Path | None,
+) -> None:
+    now = epoch_clock(time.time())
+    async with AsyncExitStack() as stack:
+        if simulate:
+            config = await stack.enter_async_context(serve_simulated(config, seed))
+        connector = Connector(trace=await stack.enter_async_context(_trace(trace)))
+        bus = EventBus()
+        history = History((state_dir or state_directory()) / f"{config.link.name}.sqlite", now)
+        bench = OpenTestbed(config, connector, now)
+        daemon = Daemon(bench, history, bus, now)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.request_stop)
+        control = ControlServer(socket or socket_path(config.link.name), daemon)
+        await daemon.run(("control", control.serve))
+
+
+@asynccontextmanager
+async def _trace(path: Path | None) -> AsyncIterator[Trace | None]:
+    if path is None:
+        yield None
+        return
+    with path.open("a", encoding="utf-8") as stream:  # noqa: ASYNC230 - opened once, at the start
+        yield Trace(stream)

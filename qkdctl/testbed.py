@@ -1,0 +1,242 @@
+"""The opened bench of one link: the only owner of its instruments, knobs, light and receiver."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from calibration.clicks import Window
+from calibration.folding import Pattern
+from drivers.errors import InstrumentError, SettingError
+from drivers.knob import Knob, KnobLimits, set_together
+from drivers.registry import driver_entry
+from drivers.roles import (
+    Attenuator,
+    Identity,
+    Instrument,
+    PhotonCounter,
+    StateSource,
+    TimeTagger,
+)
+from drivers.transport.connect import Connector
+from qkdctl.config import KnobConfig, Testbed
+from qkdctl.receiver import PatternReceiver, Receiver, ScanReceiver
+
+log = logging.getLogger(__name__)
+
+LEAST_PHOTONS_FOR_RATE = 100
+"""Windows with fewer detections do not change the rate from which exposures are planned."""
+
+SAFE_TIMEOUT_S = 10.0
+"""How long one instrument may take to become safe before it is reported as not safe."""
+
+
+class CeilingError(Exception):
+    """The detectors saw more light than the testbed file allows; the light has been shut."""
+
+
+class UnsafeError(Exception):
+    """The bench could not be made safe; the text names each instrument and why."""
+
+
+class Light:
+    """The attenuator and its shutter: light is let in only at the configured attenuation."""
+
+    def __init__(self, attenuator: Attenuator, attenuation_db: float) -> None:
+        self._attenuator = attenuator
+        self._attenuation_db = attenuation_db
+        self.is_on = False
+
+    @property
+    def name(self) -> str:
+        """Name of the instrument."""
+        return self._attenuator.name
+
+    async def turn_on(self) -> None:
+        """Set the attenuation with the shutter shut, then open it."""
+        if self.is_on:
+            return
+        await self._attenuator.set_attenuation(self._attenuation_db)
+        self.is_on = await self._attenuator.set_shutter(is_open=True)
+        if not self.is_on:
+            raise InstrumentError(self.name, "the shutter did not open; look at its front panel")
+
+    async def turn_off(self) -> None:
+        """Shut the light; from any state."""
+        self.is_on = False
+        await self._attenuator.make_safe()
+
+    async def check(self) -> None:
+        """Compare the shutter with what was asked for.
+
+        Raises:
+            InstrumentError: Somebody moved the shutter, or the attenuator is lost.
+        """
+        is_open = await self._attenuator.read_shutter()
+        if is_open != self.is_on:
+            found = "open" if is_open else "shut"
+            raise InstrumentError(self.name, f"the shutter is {found} though nobody here moved it")
+
+
+class OpenTestbed:
+    """Instruments, knobs, light and receiver of one testbed file.
+
+    Attributes:
+        instruments: By name.
+        knobs: By name.
+        light: The attenuator.
+        receiver: Where windows come from.
+        identities: Who each opened instrument says it is.
+        on_window: Is shown every window that is measured.
+    """
+
+    def __init__(self, config: Testbed, connector: Connector, now: Callable[[], float]) -> None:
+        """Build everything, open nothing.
+
+        Args:
+            config: The testbed file.
+            connector: Makes the transports.
+            now: Tells seconds since the epoch.
+
+        Raises:
+            SettingError: A resource is malformed, a knob's limits exceed its instrument's, or an
+                instrument cannot do what the file wants of it.
+        """
+        self.config = config
+        self.instruments = {
+            name: driver_entry(entry.kind).build(name, entry.resource, entry.options, connector)
+            for name, entry in config.instruments.items()
+        }
+        self.knobs = {name: self._knob(name, knob) for name, knob in config.knobs.items()}
+        self.light = Light(self._attenuator(), config.light.attenuation_db)
+        self.receiver = self._receiver(now)
+        self.identities: dict[str, Identity] = {}
+        self._rate_hz = config.receiver.expected_rate_hz
+        self.on_window: Callable[[Window], None] = lambda window: None
+
+    async def open(self) -> None:
+        """Open every instrument; the attenuator first, and the light is shut before the others.
+
+        Raises:
+            InstrumentError: The first instrument that could not be opened.
+        """
+        for name in self._safety_order():
+            self.identities[name] = await self.instruments[name].open()
+            if name == self.light.name:
+                await self.light.turn_off()
+
+    async def make_safe(self) -> None:
+        """Shut the light, then take everything else to rest; tries all, then raises.
+
+        Raises:
+            UnsafeError: Some instrument is not known to be safe.
+        """
+        self.light.is_on = False
+        failures = []
+        for name in self._safety_order():
+            try:
+                async with asyncio.timeout(SAFE_TIMEOUT_S):
+                    await self.instruments[name].make_safe()
+            except (InstrumentError, TimeoutError) as exc:
+                failures.append(str(exc) or f"{name}: no answer within {SAFE_TIMEOUT_S:g} s")
+        if failures:
+            raise UnsafeError("; ".join(failures))
+
+    async def close(self) -> None:
+        """Close every link."""
+        for instrument in self.instruments.values():
+            try:
+                await instrument.close()
+            except InstrumentError as exc:
+                log.warning("closing: %s", exc)
+
+    async def apply(self, setting: Mapping[str, float]) -> dict[str, float]:
+        """Set knobs together and return what they settled on.
+
+        Raises:
+            SettingError: Unknown knob or a value outside its limits; nothing was sent.
+        """
+        unknown = set(setting) - set(self.knobs)
+        if unknown:
+            raise SettingError(
+                min(unknown), f"there is no such knob; known are {', '.join(self.knobs)}"
+            )
+        return await set_together({self.knobs[name]: value for name, value in setting.items()})
+
+    def setting(self) -> dict[str, float]:
+        """Return the last confirmed value of each knob whose value is known."""
+        return {name: knob.last for name, knob in self.knobs.items() if knob.last is not None}
+
+    async def read_setting(self) -> dict[str, float]:
+        """Ask the instruments for the value of each knob."""
+        return {name: await knob.read() for name, knob in self.knobs.items()}
+
+    def limits(self, name: str) -> tuple[float, float]:
+        """Return the lowest and the highest value of a knob."""
+        limits = self.knobs[name].limits
+        return limits.minimum, limits.maximum
+
+    async def measure(self, photons: int) -> Window:
+        """Measure about ``photons`` detections at the rate seen last."""
+        return await self.measure_for(photons / self._rate_hz)
+
+    async def measure_for(self, duration_s: float) -> Window:
+        """Measure for a time, within the limits of the testbed file."""
+        receiver = self.config.receiver
+        bounded_s = min(max(duration_s, receiver.min_window_s), receiver.max_window_s)
+        window = await self.receiver.measure(bounded_s)
+        self.on_window(window)
+        rate_hz = window.photons / window.duration_s
+        if rate_hz > receiver.max_rate_hz:
+            await self.light.turn_off()
+            raise CeilingError(
+                f"{rate_hz:.3g} detections/s exceed receiver.max_rate_hz = "
+                f"{receiver.max_rate_hz:.3g}; the light was shut: raise light.attenuation_db"
+            )
+        if window.photons >= LEAST_PHOTONS_FOR_RATE and "dark" not in window.flags:
+            self._rate_hz = rate_hz
+        return window
+
+    def _safety_order(self) -> list[str]:
+        first = self.config.light.attenuator
+        return [first, *(name for name in self.instruments if name != first)]
+
+    def _knob(self, name: str, config: KnobConfig) -> Knob:
+        actuators = self.instruments[config.instrument].actuators()
+        if config.channel not in actuators:
+            offered = ", ".join(actuators) or "none"
+            raise SettingError(
+                config.instrument,
+                f"knob {name!r} wants channel {config.channel!r}, which this instrument does not "
+                f"have; channels are: {offered}",
+            )
+        actuator = actuators[config.channel]
+        limits = KnobLimits(
+            unit=actuator.unit, **config.model_dump(exclude={"instrument", "channel"})
+        )
+        return Knob(name, actuator, limits)
+
+    def _attenuator(self) -> Attenuator:
+        instrument = self.instruments[self.config.light.attenuator]
+        if not isinstance(instrument, Attenuator):
+            raise _wrong_role(instrument, "light.attenuator", "an attenuator with a shutter")
+        return instrument
+
+    def _receiver(self, now: Callable[[], float]) -> Receiver:
+        config, link = self.config.receiver, self.config.link
+        tagger, alice = self.instruments[config.tagger], self.instruments[config.alice]
+        if not isinstance(alice, StateSource):
+            raise _wrong_role(alice, "receiver.alice", "a state source")
+        if config.source == "scan":
+            if not isinstance(tagger, PhotonCounter):
+                raise _wrong_role(tagger, "receiver.tagger", "a photon counter")
+            return ScanReceiver(config, next(iter(link.intensities)), tagger, alice, now)
+        if not isinstance(tagger, TimeTagger):
+            raise _wrong_role(tagger, "receiver.tagger", "a time tagger")
+        pattern = Pattern(link.pattern.states, link.pattern.intensities, link.clock_hz)
+        return PatternReceiver(config, pattern, tagger, alice, now)
+
+
+def _wrong_role(instrument: Instrument, key: str, wanted: str) -> SettingError:
+    return SettingError(
+        instrument.name, f"{key} needs {wanted}, which this instrument is not; name another one"
+    )

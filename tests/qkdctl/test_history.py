@@ -1,0 +1,129 @@
+"""The record that survives."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qkdctl import history as history_module
+from qkdctl.history import History, HistoryError
+
+
+def now() -> float:
+    return 1000.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "lab1.sqlite"
+
+
+async def test_a_first_run_has_no_previous_one(path: Path) -> None:
+    history = History(path, now)
+    assert await history.open() is None
+    await history.close()
+
+
+async def test_a_run_that_was_closed_is_known_as_clean(path: Path) -> None:
+    first = History(path, now)
+    await first.open()
+    await first.close()
+    second = History(path, now)
+    last = await second.open()
+    await second.close()
+    assert last is not None
+    assert last.is_clean
+
+
+async def test_a_run_that_was_never_closed_is_known_as_a_crash_with_its_state(path: Path) -> None:
+    crashed = History(path, now)
+    await crashed.open()
+    await crashed.add_event(
+        1001.0, "state", {"state": "tracking", "reason": "holding", "intent": "track"}
+    )
+    restarted = History(path, now)
+    last = await restarted.open()
+    await restarted.close()
+    assert last is not None
+    assert not last.is_clean
+    assert (last.state, last.intent, last.state_since_s) == ("tracking", "track", 1001.0)
+
+
+async def test_a_trial_left_running_is_failed_at_the_next_start(path: Path) -> None:
+    crashed = History(path, now)
+    await crashed.open()
+    await crashed.begin("polarization", 0, {"squeezer-1": 1.5})
+    restarted = History(path, now)
+    last = await restarted.open()
+    past = await restarted.past("polarization")
+    await restarted.close()
+    assert last is not None
+    assert last.interrupted_trials == 1
+    assert [(trial.number, trial.state) for trial in past] == [(0, "failed")]
+
+
+async def test_a_complete_trial_comes_back_with_its_counts(path: Path) -> None:
+    clicks = np.arange(16).reshape(4, 4)
+    history = History(path, now)
+    await history.open()
+    await history.begin("polarization", 3, {"squeezer-1": 1.5})
+    await history.finish("polarization", 3, "complete", 0.25, clicks)
+    (trial,) = await history.past("polarization")
+    await history.close()
+    assert trial.params == {"squeezer-1": 1.5}
+    assert trial.value == 0.25
+    assert trial.clicks is not None
+    assert np.array_equal(trial.clicks, clicks)
+
+
+async def test_the_newest_good_setting_is_the_one_to_go_back_to(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    await history.add_good_setting({"squeezer-1": 1.0}, None)
+    await history.add_good_setting({"squeezer-1": 2.0}, {"floor": 0.005})
+    good = await history.last_good_setting()
+    await history.close()
+    assert good is not None
+    assert good.setting == {"squeezer-1": 2.0}
+    assert good.posterior == {"floor": 0.005}
+
+
+async def test_rows_are_the_newest_ones_oldest_first(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    for number in range(5):
+        await history.add_window(float(number), {"number": number})
+    rows = await history.rows("windows", limit=2, since_s=0.0)
+    await history.close()
+    assert rows == [{"time_s": 3.0, "number": 3}, {"time_s": 4.0, "number": 4}]
+
+
+async def test_old_rows_are_dropped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "KEEP_WINDOWS", 5)
+    monkeypatch.setattr(history_module, "PRUNE_EVERY", 10)
+    history = History(path, now)
+    await history.open()
+    for number in range(20):
+        await history.add_window(float(number), {})
+    rows = await history.rows("windows", limit=100, since_s=0.0)
+    await history.close()
+    assert [row["time_s"] for row in rows] == [15.0, 16.0, 17.0, 18.0, 19.0]
+
+
+async def test_what_was_written_is_there_for_another_reader_at_once(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    await history.add_event(1.0, "alarm", {"name": "instrument"})
+    with sqlite3.connect(path) as reader:
+        ((data,),) = reader.execute("SELECT data FROM events").fetchall()
+    reader.close()
+    await history.close()
+    assert json.loads(data) == {"name": "instrument"}
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lab1.sqlite"
+    path.write_text("not a database " * 100)
+    with pytest.raises(HistoryError, match=r"lab1\.sqlite"):
+        await History(path, now).open()
