@@ -56,8 +56,9 @@ def _turn(axis: Array, angle_rad: float) -> Array:
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     projector = np.outer(axis, axis)
-    whole: Array = projector + np.cos(angle_rad) * (np.eye(3) - projector)
-    return whole + np.sin(angle_rad) * cross
+    across = np.cos(angle_rad) * (np.eye(3) - projector)
+    rotation: Array = projector + across + np.sin(angle_rad) * cross
+    return rotation
 
 
 def _any_rotation(rng: np.random.Generator) -> Array:
@@ -117,7 +118,8 @@ class Twin:
         self._set(voltages)
         clicks = self._click_probability(self._whole())
         gates_per_state = photons / clicks.sum()
-        return self._rng.poisson(gates_per_state * clicks).astype(np.int64)
+        counts: NDArray[np.int64] = self._rng.poisson(gates_per_state * clicks)
+        return counts
 
     def qber(self, voltages: Array) -> float:
         """Tell the true QBER at a setting (mean of Z and X); counts as moving there."""

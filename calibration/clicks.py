@@ -60,6 +60,9 @@ class Clicks:
         if self.table.shape != (4, 4) or np.any(self.table < 0):
             raise ValueError("clicks must be a 4 x 4 table of counts that are not negative")
 
+    def __add__(self, other: "Clicks") -> "Clicks":
+        return Clicks(self.table + other.table)
+
     def by_basis(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Reduce to four binomials, measured basis by sent basis (Z, X).
 
@@ -89,8 +92,17 @@ class Clicks:
     @property
     def qber(self) -> Estimate:
         """QBER of both bases taken together."""
-        n, k = self.by_basis()
-        return estimate_share(int(np.trace(k)), int(np.trace(n)))
+        return estimate_share(self.errors, self.sifted)
+
+    @property
+    def sifted(self) -> int:
+        """Counts measured in the basis they were sent in."""
+        return int(np.trace(self.by_basis()[0]))
+
+    @property
+    def errors(self) -> int:
+        """Sifted counts of opposite sign."""
+        return int(np.trace(self.by_basis()[1]))
 
     @property
     def photons(self) -> int:

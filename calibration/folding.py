@@ -149,8 +149,8 @@ def fold(
     ]
     clicks = np.zeros((len(pattern.intensity_names), len(STATES), len(STATES)), dtype=np.int64)
     for detector, one in enumerate(folded):
-        slots = (pattern.intensity_of_slot, pattern.state_of_slot, detector)
-        np.add.at(clicks, slots, one.per_slot)
+        slots = (pattern.intensity_of_slot, pattern.state_of_slot)
+        np.add.at(clicks[:, :, detector], slots, one.per_slot)
     singles = np.array([one.tags for one in folded], dtype=np.int64)
     flags = set()
     if _is_dark(int(clicks[0].sum()), int(singles.sum()), pattern, gate_ps):

@@ -102,7 +102,8 @@ def shortest_step(effect: Array, turn: Array) -> Array:
     metric = effect @ transposed + DAMPING_PER_RAD * angle * np.eye(3)
     step: Array = (transposed @ np.linalg.solve(metric, turn[..., None]))[..., 0]
     length = np.linalg.norm(step, axis=-1, keepdims=True)
-    return step * np.minimum(1, LARGEST_STEP_RAD / np.maximum(length, LARGEST_STEP_RAD))
+    step *= np.minimum(1, LARGEST_STEP_RAD / np.maximum(length, LARGEST_STEP_RAD))
+    return step
 
 
 def _is_whole_number(value: Array) -> NDArray[np.bool_]:

@@ -29,7 +29,9 @@ CONVERGED_NATS = 1e-3
 LARGEST_STEP_RAD = 1.0
 MODE_WINDOW_NATS = 12.0
 SAME_PREDICTION = 0.03
-MOST_MODES = 20
+MOST_MODES = 40
+
+PROPOSALS_PER_SAMPLE = 2
 
 MISFIT_RATIO = 1.6
 """Chi-square per degree of freedom above which counts are trusted less."""
@@ -97,22 +99,39 @@ class RotationPosterior:
         chi2_per_dof: Misfit of the best mode; near 1 if the model fits.
         misfit: Angle error assumed per half wave of voltage between settings, rad; 0 if it fits.
         photons: Detections used.
+        seen: Counts behind it, weakened for age and misfit; None once restored from storage.
     """
 
     chain: RetarderChain
     modes: Parameters
     covariance: Array
     weights: Array
-    chi2_per_dof: float
-    misfit: float
-    photons: int
+    chi2_per_dof: float = np.nan
+    misfit: float = 0.0
+    photons: int = 0
+    seen: Observations | None = None
 
     def samples(self, rng: np.random.Generator, count: int) -> Parameters:
-        """Draw from the mixture, a batch of ``count``."""
-        chosen = rng.choice(len(self.weights), size=count, p=self.weights)
+        """Draw from the mixture, a batch of ``count``.
+
+        Where a mode is not Gaussian, above all where counts sit at a minimum of the QBER, some
+        draws contradict the counts: they are rejected against the exact posterior, under the
+        Gaussian as the envelope (not after :meth:`from_dict`, when the counts are not there).
+        """
+        drawn = count if self.seen is None else PROPOSALS_PER_SAMPLE * count
+        chosen = rng.choice(len(self.weights), size=drawn, p=self.weights)
         root = np.linalg.cholesky(self.covariance)[chosen]
-        tangent = root @ rng.normal(size=(count, self.chain.size, 1))
-        return self.modes[chosen].step(tangent[..., 0])
+        normal = rng.normal(size=(drawn, self.chain.size, 1))
+        samples = self.modes[chosen].step((root @ normal)[..., 0])
+        if self.seen is None:
+            return samples
+        log_envelope = log_posterior(self.chain, self.seen, self.modes)[chosen]
+        log_envelope -= 0.5 * np.sum(normal[..., 0] ** 2, axis=-1)
+        log_accepted = log_posterior(self.chain, self.seen, samples) - log_envelope
+        rejected = np.log(rng.random(drawn)) > log_accepted
+        # Accepted ones first, as drawn; should they not suffice, the least contradicted follow.
+        order = np.lexsort((np.where(rejected, -log_accepted, 0.0), rejected))
+        return samples[order[:count]]
 
     def controller_prior(self, *, widening: float = 1.5) -> Prior:
         """Turn what was learnt of the controller into a prior for another fibre.
@@ -167,6 +186,21 @@ class RotationPosterior:
         )
 
 
+def log_posterior(chain: RetarderChain, seen: Observations, at: Parameters) -> Array:
+    """Evaluate the log posterior density up to a constant, shape ``(B,)``."""
+    return (
+        _log_likelihood(seen, chain.error_probability(at, seen.voltages)) + chain.log_prior(at)[0]
+    )
+
+
+def _log_likelihood(seen: Observations, probability: Array) -> Array:
+    """Evaluate the exact binomial log likelihood; probabilities of shape ``(B, M, 2, 2)``."""
+    correct = seen.trials - seen.errors
+    terms = seen.errors * np.log(probability) + correct * np.log1p(-probability)
+    total: Array = terms.sum(axis=(1, 2, 3))
+    return total
+
+
 @dataclass
 class _Climb:
     """Fisher scoring on a batch of starts: where each stands and what is known there."""
@@ -191,9 +225,9 @@ class _Climb:
 def _begin(chain: RetarderChain, seen: Observations, at: Parameters) -> _Climb:
     """Evaluate log posterior, gradient and curvature (Fisher information and prior)."""
     probability, slope = chain.linearise(at, seen.voltages)
-    trials, errors = seen.trials.reshape(-1, 4), seen.errors.reshape(-1, 4)
+    log_likelihood = _log_likelihood(seen, probability.reshape(len(at), -1, 2, 2))
     log_prior, pull, precision = chain.log_prior(at)
-    log_likelihood = errors * np.log(probability) + (trials - errors) * np.log1p(-probability)
+    trials, errors = seen.trials.reshape(-1, 4), seen.errors.reshape(-1, 4)
     variance = probability * (1 - probability)
     score = (errors - trials * probability) / variance
     flat = np.swapaxes(slope, 1, 2).reshape(len(at), chain.size, -1)
@@ -203,7 +237,7 @@ def _begin(chain: RetarderChain, seen: Observations, at: Parameters) -> _Climb:
     curvature[:, diagonal, diagonal] += precision
     return _Climb(
         at=at,
-        log_posterior=log_likelihood.sum(axis=(1, 2)) + log_prior,
+        log_posterior=log_likelihood + log_prior,
         gradient=(flat @ score.reshape(len(at), -1, 1))[..., 0] + pull,
         curvature=curvature,
         damping=np.full(len(at), 1e-2),
@@ -235,24 +269,6 @@ def _climb(chain: RetarderChain, seen: Observations, climb: _Climb, steps: int) 
         active = active[~hopeless]
 
 
-def _distinct(
-    chain: RetarderChain, climb: _Climb, probes: Array, window_nats: float
-) -> NDArray[np.intp]:
-    """Choose the members that are good and predict something new, best first."""
-    order = np.argsort(-climb.log_posterior)
-    good = climb.log_posterior[order] > climb.log_posterior[order[0]] - window_nats
-    order = order[good]
-    predicted = chain.error_probability(climb.at[order], probes).reshape(len(order), -1)
-    kept: list[int] = []
-    for member in range(len(order)):
-        apart = np.abs(predicted[kept] - predicted[member]).max(axis=-1)
-        if np.all(apart > SAME_PREDICTION):
-            kept.append(member)
-        if len(kept) == MOST_MODES:
-            break
-    return order[kept]
-
-
 def fit(
     chain: RetarderChain,
     seen: Observations,
@@ -260,8 +276,14 @@ def fit(
     *,
     span_v: Array,
     previous: RotationPosterior | None = None,
+    drift_rad: float = 0.0,
+    reference_v: Array | None = None,
 ) -> RotationPosterior:
     """Find the posterior.
+
+    Where the model does not fit, settings are trusted less the farther they lie from the one that
+    matters: each is taken to be known only up to a random rotation of ``misfit`` radians per half
+    wave of distance, the smallest misfit that explains the counts.
 
     Args:
         chain: The model and its prior.
@@ -269,54 +291,92 @@ def fit(
         rng: For starts and probe settings.
         span_v: Lowest and highest voltages, shape ``(2, K)``; modes that agree there are one mode.
         previous: Posterior before the newest setting: its modes are starts as well.
+        drift_rad: Drift of the fibre per axis in one second, rad; older counts weigh less.
+        reference_v: Setting that matters, shape ``(K,)``; without it the model is taken as exact.
     """
+    tilt = 0.25 * drift_rad**2 * seen.age_s
+    current = seen.weakened(tilt) if drift_rad > 0 else seen
+    climb = _search(chain, current, rng, span_v, previous)
+    ratio, freedom = _chi2(chain, current, climb)
+    misfit, reduced = 0.0, ratio
+    if reference_v is not None:
+        distance = np.linalg.norm((seen.voltages - reference_v) / chain.half_wave_v, axis=-1)
+        limit = max(MISFIT_RATIO, 1 + 3 * np.sqrt(2 / freedom))  # chance exceeds it in 0.1 %
+        while reduced > limit and misfit < LARGEST_MISFIT:
+            last = previous.misfit if previous is not None and misfit == 0 else misfit
+            misfit = max(FIRST_MISFIT, last * MISFIT_GROWTH if misfit else last / MISFIT_GROWTH)
+            current = seen.weakened(tilt + (misfit * distance) ** 2)
+            climb = _begin(chain, current, climb.at)
+            _climb(chain, current, climb, FINAL_STEPS)
+            reduced, _ = _chi2(chain, current, climb)
+    photons = round(float(seen.trials.sum()))
+    return replace(
+        _laplace(chain, climb), chi2_per_dof=ratio, misfit=misfit, photons=photons, seen=current
+    )
+
+
+def _search(
+    chain: RetarderChain,
+    seen: Observations,
+    rng: np.random.Generator,
+    span_v: Array,
+    previous: RotationPosterior | None,
+) -> _Climb:
+    """Climb from many starts and keep the distinct modes, best first."""
     several = previous is None or len(previous.weights) > 1
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
     probes = rng.uniform(span_v[0], span_v[1], size=(6, chain.channels))
     climb = _begin(chain, seen, starts)
     _climb(chain, seen, climb, SCREENING_STEPS)
-    best = np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)]
-    climb = climb.keep(best)
+    climb = climb.keep(np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)])
     if previous is not None:
         climb = _begin(chain, seen, Parameters.concatenate([climb.at, previous.modes]))
     _climb(chain, seen, climb, FINAL_STEPS)
-    climb = climb.keep(_distinct(chain, climb, probes, MODE_WINDOW_NATS))
-    return _laplace(chain, seen, climb)
+    return climb.keep(_distinct(chain, climb, probes))
 
 
-def _laplace(chain: RetarderChain, seen: Observations, climb: _Climb) -> RotationPosterior:
+def _distinct(chain: RetarderChain, climb: _Climb, probes: Array) -> NDArray[np.intp]:
+    """Choose the members that are good and predict something new, best first."""
+    order = np.argsort(-climb.log_posterior)
+    order = order[climb.log_posterior[order] > climb.log_posterior.max() - MODE_WINDOW_NATS]
+    predicted = chain.error_probability(climb.at[order], probes).reshape(len(order), -1)
+    kept: list[int] = []
+    for member in range(len(order)):
+        apart = np.abs(predicted[kept] - predicted[member]).max(axis=-1)
+        if np.all(apart > SAME_PREDICTION):
+            kept.append(member)
+    chosen: NDArray[np.intp] = order[kept[:MOST_MODES]]
+    return chosen
+
+
+def _laplace(chain: RetarderChain, climb: _Climb) -> RotationPosterior:
     """Approximate the posterior by a Gaussian at each mode."""
     _, log_determinant = np.linalg.slogdet(climb.curvature)
     evidence = climb.log_posterior - 0.5 * log_determinant
     order = np.argsort(-evidence)
     weights = np.exp(evidence[order] - evidence.max())
-    climb = climb.keep(order)
-    covariance = np.linalg.inv(climb.curvature)
-    ratio, _ = _chi2(chain, seen, climb)
+    covariance = np.linalg.inv(climb.curvature[order]).astype(np.float64, copy=False)
     return RotationPosterior(
         chain=chain,
-        modes=climb.at,
+        modes=climb.at[order],
         covariance=0.5 * (covariance + np.swapaxes(covariance, -1, -2)),
         weights=weights / weights.sum(),
-        chi2_per_dof=ratio,
-        misfit=0.0,
-        photons=round(float(seen.trials.sum())),
     )
 
 
 def _chi2(chain: RetarderChain, seen: Observations, climb: _Climb) -> tuple[float, float]:
-    """Compare counts and prediction of the best mode.
+    """Compare the counts with what the best mode predicts.
 
     Returns:
         Chi-square per degree of freedom, and the degrees of freedom: numbers seen less those
         parameters that they, rather than the prior, determine.
     """
-    best = climb.keep(np.array([0]))
+    best = climb.keep(np.array([np.argmax(climb.log_posterior)]))
     probability = chain.error_probability(best.at, seen.voltages)[0]
-    variance = seen.trials * probability * (1 - probability)
     used = seen.trials > 0
-    excess = (seen.errors - seen.trials * probability)[used] ** 2 / variance[used]
+    trials, errors, p = seen.trials[used], seen.errors[used], probability[used]
+    chi2 = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))
     _, _, precision = chain.log_prior(best.at)
-    fitted = chain.size - np.sum(np.diagonal(np.linalg.inv(best.curvature[0])) * precision)
+    fitted = chain.size - np.diagonal(np.linalg.inv(best.curvature[0])) @ precision
     freedom = max(float(used.sum() - fitted), 1.0)
-    return float(excess.sum() / freedom), freedom
+    return float(chi2) / freedom, freedom

@@ -30,6 +30,9 @@ Array = NDArray[np.float64]
 FLAT_PRECISION = 1e-2
 """Precision, rad^-2, that stands for no knowledge of an angle in a curvature matrix."""
 
+LARGEST_LOG_FLOOR = float(np.log(0.45))
+"""Above it there is hardly any signal, and at 0.5 the states are exchanged."""
+
 DEFAULT_AZIMUTH_DEG = (0.0, 90.0, 0.0, 90.0)
 """Nominal Stokes azimuths of a four-squeezer controller (fibre squeezed at 0 and 45 degrees)."""
 
@@ -80,14 +83,16 @@ class Parameters:
         channels = self.scale.shape[-1]
         rest = np.split(tangent, np.cumsum([3, 3, channels, channels - 2, channels - 1]), axis=-1)
         fibre, receiver, scale, offset, azimuth, log_floor = rest
-        turned = self.offset[:, 1:-1] + offset
+        offsets, azimuths = self.offset.copy(), self.azimuth.copy()
+        offsets[:, 1:-1] = wrap_angle(offsets[:, 1:-1] + offset)
+        azimuths[:, 1:] += azimuth
         return Parameters(
             fibre=rotation.exp(fibre) @ self.fibre,
             receiver=self.receiver @ rotation.exp(receiver),
             scale=self.scale + scale,
-            offset=np.pad(wrap_angle(turned), ((0, 0), (1, 1))),
-            azimuth=self.azimuth + np.pad(azimuth, ((0, 0), (1, 0))),
-            log_floor=self.log_floor + log_floor[:, 0],
+            offset=offsets,
+            azimuth=azimuths,
+            log_floor=np.minimum(self.log_floor + log_floor[:, 0], LARGEST_LOG_FLOOR),
         )
 
     @staticmethod
@@ -110,6 +115,28 @@ def wrap_angle(angle: Array) -> Array:
     """Bring angles into [-pi, pi)."""
     wrapped: Array = np.mod(angle + np.pi, 2 * np.pi) - np.pi
     return wrapped
+
+
+def rotated_elements(behind: Array, in_front: Array) -> tuple[Array, Array]:
+    """Compute the elements ``R_ab`` that counts show, and how they change.
+
+    A rotation ``x`` inserted between the two parts changes ``R_ab = l_a . r_b`` by
+    ``x . (r_b x l_a)``, with ``r_b`` the sent state and ``l_a`` the analyser both seen there.
+
+    Args:
+        behind: Rotation behind that place, shape ``(..., 3, 3)``.
+        in_front: Rotation in front of it, same shape or broadcastable.
+
+    Returns:
+        ``R_ab``, shape ``(..., 4)``, and ``r_b x l_a``, shape ``(..., 4, 3)``; ``ab`` flattened,
+        measured basis by sent basis.
+    """
+    analysers = behind[..., :2, None, :]
+    sent = np.swapaxes(in_front, -1, -2)[..., None, :2, :]
+    block = np.sum(analysers * sent, axis=-1)
+    torque = np.cross(sent, analysers)
+    shape = block.shape[:-2]
+    return block.reshape(*shape, 4), torque.reshape(*shape, 4, 3)
 
 
 @dataclass(frozen=True)
@@ -232,7 +259,7 @@ class RetarderChain:
             azimuth=np.zeros((count, channels)),
             log_floor=np.zeros(count),
         )
-        return start.step(np.pad(errors, ((0, 0), (6, 0))))
+        return start.step(np.concatenate([np.zeros((count, 6)), errors], axis=-1))
 
     def log_prior(self, parameters: Parameters) -> tuple[Array, Array, Array]:
         """Evaluate the prior.
@@ -249,9 +276,11 @@ class RetarderChain:
         away -= self.prior.mean
         turns = slice(self.channels, 2 * self.channels - 2)
         away[:, turns] = wrap_angle(away[:, turns])
-        pull = self.prior.precision * away
-        precision = np.maximum(np.pad(self.prior.precision, (6, 0)), FLAT_PRECISION)
-        return -0.5 * np.sum(pull * away, axis=-1), np.pad(-pull, ((0, 0), (6, 0))), precision
+        gradient = np.zeros((len(parameters), self.size))
+        gradient[:, 6:] = -self.prior.precision * away
+        precision = np.full(self.size, FLAT_PRECISION)
+        precision[6:] = np.maximum(self.prior.precision, FLAT_PRECISION)
+        return 0.5 * np.sum(gradient[:, 6:] * away, axis=-1), gradient, precision
 
     def period_v(self, parameters: Parameters) -> Array:
         """Give the voltage after which a retarder acts alike, shape ``(B, K)``."""
@@ -315,10 +344,6 @@ class RetarderChain:
     def linearise(self, parameters: Parameters, voltages: Array) -> tuple[Array, Array]:
         """Predict the error probabilities and their derivatives.
 
-        A rotation ``x`` inserted in front of the controller changes ``R_ab = l_a . r_b`` by
-        ``x . (r_b x l_a)``, with ``r_b`` the sent state and ``l_a`` the analyser both seen there;
-        every parameter acts as a rotation about some axis of that frame.
-
         Args:
             parameters: A batch of B.
             voltages: Settings, shape ``(M, K)``.
@@ -327,29 +352,34 @@ class RetarderChain:
             Probabilities ``p_ab``, shape ``(B, M, 4)`` with ``ab`` flattened, and derivatives along
             the tangent vectors of :meth:`Parameters.step`, shape ``(B, M, P, 4)``.
         """
+        controller, axes = self.tangent_axes(parameters, voltages)
+        behind = parameters.receiver[:, None] @ controller
+        block, torque = rotated_elements(behind, parameters.fibre[:, None])
+        visibility = parameters.visibility[:, None, None]
+        slope = np.empty((*block.shape[:2], self.size, 4))
+        slope[..., :-1, :] = axes @ np.swapaxes(torque, -1, -2)
+        slope[..., :-1, :] *= -0.5 * visibility[..., None]
+        slope[..., -1, :] = parameters.floor[:, None, None] * block
+        return 0.5 * (1 - visibility * block), slope
+
+    def tangent_axes(self, parameters: Parameters, voltages: Array) -> tuple[Array, Array]:
+        """See what every parameter but the floor does, as a rotation in front of the controller.
+
+        Returns:
+            The controller's rotation, shape ``(B, M, 3, 3)``, and for each tangent direction of
+            :meth:`Parameters.step` the rotation vector per unit, shape ``(B, M, P - 1, 3)``.
+        """
         nominal_rad, products = self._products(parameters, voltages)
         thetas = self._axes(parameters, products)
         normals = np.stack([product[..., 2, :] for product in products], axis=-2)
-        batch = (*thetas.shape[:2], self.size - 1, 3)
-        axes = np.empty(batch)
+        axes = np.empty((*thetas.shape[:2], self.size - 1, 3))
         channels = self.channels
         axes[..., 0:3, :] = np.eye(3)
         axes[..., 3:6, :] = products[-1]
         axes[..., 6 : 6 + channels, :] = thetas * nominal_rad[..., None]
         axes[..., 6 + channels : 4 + 2 * channels, :] = thetas[..., 1:-1, :]
         axes[..., 4 + 2 * channels :, :] = normals[..., 1:, :] - normals[..., :-1, :]
-
-        analysers = (parameters.receiver[:, None] @ products[-1])[..., :2, None, :]
-        sent = np.swapaxes(parameters.fibre, -1, -2)[:, None, None, :2, :]
-        block = np.sum(analysers * sent, axis=-1).reshape(*batch[:2], 4)
-        torque = np.cross(sent, analysers).reshape(*batch[:2], 4, 3)
-
-        visibility = parameters.visibility[:, None, None]
-        slope = np.empty((*batch[:2], self.size, 4))
-        slope[..., :-1, :] = axes @ np.swapaxes(torque, -1, -2)
-        slope[..., :-1, :] *= -0.5 * visibility[..., None]
-        slope[..., -1, :] = parameters.floor[:, None, None] * block
-        return 0.5 * (1 - visibility * block), slope
+        return products[-1], axes
 
     def _products(self, parameters: Parameters, voltages: Array) -> tuple[Array, list[Array]]:
         """Multiply up the chain: nominal retardances and ``E_1``, ``E_2 E_1``, and so on."""

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from calibration.bench import refuse_unusable
-from calibration.clicks import Window
+from calibration.clicks import Clicks, Window
 
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ Params = Mapping[str, float]
 Measure = Callable[[Params], Awaitable[Window]]
 State = Literal["running", "complete", "failed"]
 
-COUNTS = "counts"
-"""User attribute of a trial that holds the signal's counts, as lists of the 4 x 4 table."""
+CLICKS = "clicks"
+"""User attribute of a complete trial: the signal's counts, 4 x 4, sent state by detector."""
 
 # Optuna announces every study on stderr otherwise; the daemon has a log of its own.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -128,6 +128,15 @@ async def carry_through(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+@dataclass
+class _Asked:
+    """How far a trial has come: asked of the study, and written to the record."""
+
+    trial: Trial | None = None
+    number: int = -1
+    is_recorded: bool = False
+
+
 class Trials:
     """Runs the trials of one study, one at a time."""
 
@@ -165,9 +174,9 @@ class Trials:
 
         Raises:
             UnusableWindowError: The window is not good for an estimate; the trial failed.
-            Exception: Whatever ``measure`` or the sampler raised; the trial failed.
+            Exception: Whatever ``measure``, the sampler or the log raised; the trial failed.
         """
-        asked: list[Trial] = []
+        asked = _Asked()
         window: Window | None = None
         is_usable = False
         try:
@@ -176,49 +185,53 @@ class Trials:
             refuse_unusable(window)
             is_usable = True
         finally:
-            if asked:
-                await carry_through(self._finish(asked[0], window, is_usable=is_usable))
+            await carry_through(self._finish(asked, window, is_usable=is_usable))
         return window
 
-    async def _begin(self, asked: list[Trial], at: Params | None) -> Params:
-        await asyncio.to_thread(self._ask, asked, at)
-        trial = asked[0]
-        params: Params = trial.params
-        await self._log.begin(self.name, self._number(trial), params)
+    def complete(self) -> list[FrozenTrial]:
+        """Return the complete trials of the study, fed ones included."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+    async def _begin(self, asked: _Asked, at: Params | None) -> Params:
+        params = await asyncio.to_thread(self._ask, asked, at)
+        await self._log.begin(self.name, asked.number, params)
+        asked.is_recorded = True
         return params
 
-    async def _finish(self, trial: Trial, window: Window | None, *, is_usable: bool) -> None:
-        state: Literal["complete", "failed"] = "complete" if is_usable else "failed"
+    async def _finish(self, asked: _Asked, window: Window | None, *, is_usable: bool) -> None:
+        if asked.trial is None:
+            return
         clicks = None if window is None else window.signal
-        value = clicks.qber.value if clicks is not None and is_usable else None
-        table = None if clicks is None else clicks.table
+        told = clicks if is_usable else None
+        is_recorded = False
         try:
-            await self._log.finish(self.name, self._number(trial), state, value, table)
+            if asked.is_recorded:
+                await self._log.finish(
+                    self.name,
+                    asked.number,
+                    "failed" if told is None else "complete",
+                    None if told is None else told.qber.value,
+                    None if clicks is None else clicks.table,
+                )
+                is_recorded = True
         finally:
-            await asyncio.to_thread(self._tell, trial, value, table)
+            # What the record does not hold, the study must not know either.
+            await asyncio.to_thread(self._tell, asked.trial, told if is_recorded else None)
 
-    def _ask(self, asked: list[Trial], at: Params | None) -> None:
-        """Ask the study; from the moment the trial exists it stands in ``asked``, to be told."""
+    def _ask(self, asked: _Asked, at: Params | None) -> Params:
+        """Ask the study; the trial is in ``asked``, to be told, before any sampler can fail."""
         if at is not None:
             self.study.enqueue_trial(dict(at))
-        trial = self.study.ask()
-        asked.append(trial)
-        for name, distribution in self._space.items():
-            low, high, log = distribution.low, distribution.high, distribution.log
-            if isinstance(distribution, IntDistribution):
-                trial.suggest_int(name, int(low), int(high), log=log)
-            else:
-                trial.suggest_float(name, low, high, log=log)
+        trial = asked.trial = self.study.ask()
+        asked.number = self._first_number + trial.number
+        return {name: _suggest(trial, name, allowed) for name, allowed in self._space.items()}
 
-    def _tell(self, trial: Trial, value: float | None, table: NDArray[np.int64] | None) -> None:
-        if value is None or table is None:
+    def _tell(self, trial: Trial, clicks: Clicks | None) -> None:
+        if clicks is None:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            trial.set_user_attr(COUNTS, table.tolist())
-            self.study.tell(trial, value)
-
-    def _number(self, trial: Trial) -> int:
-        return self._first_number + trial.number
+            trial.set_user_attr(CLICKS, clicks.table.tolist())
+            self.study.tell(trial, clicks.qber.value)
 
     def _fits(self, trial: PastTrial) -> bool:
         return (
@@ -228,10 +241,16 @@ class Trials:
         )
 
     def _as_frozen(self, trial: PastTrial) -> FrozenTrial:
-        counts = {} if trial.clicks is None else {COUNTS: trial.clicks.tolist()}
+        counts = {} if trial.clicks is None else {CLICKS: trial.clicks.tolist()}
         return create_trial(
             value=trial.value,
             params=dict(trial.params),
             distributions=dict(self._space),
             user_attrs=counts,
         )
+
+
+def _suggest(trial: Trial, name: str, allowed: FloatDistribution | IntDistribution) -> float:
+    if isinstance(allowed, IntDistribution):
+        return trial.suggest_int(name, allowed.low, allowed.high, log=allowed.log)
+    return trial.suggest_float(name, allowed.low, allowed.high, log=allowed.log)

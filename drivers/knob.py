@@ -49,6 +49,9 @@ class KnobLimits:
 class Knob:
     """One scalar that an optimiser or an operator may set.
 
+    A value in force is not remembered but for ``last``: a slew-limited move starts from there, and
+    asks the instrument only where it is unknown.
+
     Args:
         name: Name in the testbed file.
         actuator: The instrument's output.
@@ -77,8 +80,8 @@ class Knob:
         self.limits = limits
         self.interlock = interlock
         self.last: float | None = None
-        self._actuator = actuator
         self.lock = asyncio.Lock()
+        self._actuator = actuator
         self._grid = _grid(limits.resolution, actuator.resolution)
         self._check_limits()
 
@@ -130,10 +133,8 @@ class Knob:
         """Nearest value within the limits that is a whole number of grid steps."""
         if self._grid == 0:
             return value
-        lowest = math.ceil(self.limits.minimum / self._grid - GRID_TOLERANCE)
-        highest = math.floor(self.limits.maximum / self._grid + GRID_TOLERANCE)
-        n_steps = min(max(round(value / self._grid), lowest), highest)
-        return min(max(n_steps * self._grid, self.limits.minimum), self.limits.maximum)
+        lowest, highest = self._grid_range()
+        return self._clamped(min(max(round(value / self._grid), lowest), highest) * self._grid)
 
     def approach_point(self, target: float) -> float | None:
         """Where to come from so that the play ends on the rising side; None for any side.
@@ -143,22 +144,21 @@ class Knob:
         overshoot = 2 * self.limits.hysteresis + self._grid
         if self.limits.approach == "any" or overshoot == 0:
             return None
-        return self.quantised(max(target - overshoot, self.limits.minimum))
+        return self.quantised(self._clamped(target - overshoot))
 
     async def waypoints(self, target: float) -> list[tuple[float, float]]:
         """Values to write on the way to ``target``, each with the time it takes, s."""
         slew_per_s = self.limits.slew_per_s
         if slew_per_s is None:
             return [(target, 0.0)]
-        here = self.last if self.last is not None else await self._actuator.read()
         # An output found outside the limits enters them in one step: nothing outside is ever sent.
-        here = min(max(here, self.limits.minimum), self.limits.maximum)
+        here = self._clamped(self.last if self.last is not None else await self._actuator.read())
         step = slew_per_s * SLEW_STEP_S
         if self._grid > 0:
             step = max(1, math.floor(step / self._grid + GRID_TOLERANCE)) * self._grid
         n_steps = max(1, math.ceil(abs(target - here) / step - GRID_TOLERANCE))
         stride = math.copysign(step, target - here)
-        values = [target - k * stride for k in reversed(range(n_steps))]
+        values = [self._clamped(target - k * stride) for k in reversed(range(n_steps))]
         return [
             (value, abs(value - before) / slew_per_s)
             for before, value in itertools.pairwise([here, *values])
@@ -179,7 +179,11 @@ class Knob:
         limits, actuator = self.limits, self._actuator
         if limits.unit != actuator.unit:
             self._refuse(f"limits are in {limits.unit}, the instrument takes {actuator.unit}")
-        if not actuator.minimum <= limits.minimum <= limits.maximum <= actuator.maximum:
+        if not (
+            math.isfinite(limits.minimum)
+            and math.isfinite(limits.maximum)
+            and actuator.minimum <= limits.minimum <= limits.maximum <= actuator.maximum
+        ):
             self._refuse(
                 f"limits {limits.minimum:g} to {limits.maximum:g} {limits.unit} do not lie within "
                 f"the instrument's {actuator.minimum:g} to {actuator.maximum:g} {actuator.unit}"
@@ -191,10 +195,21 @@ class Knob:
             number = getattr(limits, what)
             if number is not None and not 0 < number < math.inf:
                 self._refuse(f"{what} {number:g} must be more than 0")
-        if self._grid > 0 and not limits.minimum <= self.quantised(limits.minimum) <= limits.maximum:
-            self._refuse(f"no multiple of {self._grid:g} {limits.unit} lies within the limits")
+        if self._grid > 0:
+            lowest, highest = self._grid_range()
+            if lowest > highest:
+                self._refuse(f"no multiple of {self._grid:g} {limits.unit} lies within the limits")
         if limits.rest is not None:
             self.check(limits.rest)
+
+    def _grid_range(self) -> tuple[int, int]:
+        return (
+            math.ceil(self.limits.minimum / self._grid - GRID_TOLERANCE),
+            math.floor(self.limits.maximum / self._grid + GRID_TOLERANCE),
+        )
+
+    def _clamped(self, value: float) -> float:
+        return min(max(value, self.limits.minimum), self.limits.maximum)
 
     def _refuse(self, problem: str) -> NoReturn:
         raise SettingError(self.name, problem)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from drivers.errors import InstrumentError, RejectedError, SettingError, TransportError
 from drivers.transport.transport import Dialogue, Transport
 
-SafetyStep = Callable[[Dialogue], Awaitable[None]]
+SafetyStep = Callable[[Dialogue], Awaitable[object]]
 # The second round starts on a line that was opened again.
 ROUNDS = 2
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from calibration.polarization import PolarizationStage, Progress, StageResult
+from calibration.polarization import Progress, StageResult
 from drivers.errors import InstrumentError
 from qkdctl.events import Event, EventBus
 from qkdctl.history import History
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 State = Literal["starting", "idle", "calibrating", "tracking", "degraded", "safe"]
 Intent = Literal["rest", "track"]
 Activity = Callable[[], Coroutine[Any, Any, None]]
+
+RESUME_WITHIN_S = 600.0
+"""A calibration that a crash cut short is continued with its counts if no older than this."""
 
 INTERRUPT_TIMEOUT_S = 30.0
 """How long an activity may take to restore its setting before it is cancelled once more."""
@@ -71,6 +74,7 @@ class Conductor:
         self._current: asyncio.Task[None] | None = None
         self._realignments: deque[float] = deque()
         self._posterior: Mapping[str, Any] | None = None
+        self._interrupted: tuple[str, float] | None = None
         self._last_good: Mapping[str, float] | None = None
         self.calibration: CalibrationRequest | None = None
         self.state: State = "starting"
@@ -94,6 +98,7 @@ class Conductor:
         intent: Intent,
         setting: Mapping[str, float] | None,
         posterior: Mapping[str, Any] | None,
+        interrupted: tuple[str, float] | None,
         reason: str,
     ) -> None:
         """Choose the first activity after a start.
@@ -102,9 +107,11 @@ class Conductor:
             intent: What the previous run wanted.
             setting: The last confirmed setting, already in force, or None.
             posterior: What the estimator knew then.
+            interrupted: Study that a crash cut short and time of its last trial, or None.
             reason: Cause of the first state, for the record.
         """
         self._last_good, self._posterior = setting, posterior
+        self._interrupted = interrupted
         if intent == "track" and setting:
             self.intent = "track"
             self._requested = self._track
@@ -211,7 +218,7 @@ class Conductor:
             for name in request.stages:
                 await self._enter("calibrating", f"{name} ({request.origin})")
                 await self._bench.light.turn_on()
-                result = await self._run_stage(make_stage(name, self._bench.config))
+                result = await self._run_stage(name)
                 request.results.append(result_dict(result))
                 if result.outcome != "accepted":
                     break
@@ -229,18 +236,27 @@ class Conductor:
                 self.calibration = None
                 self._end(request)
 
-    async def _run_stage(self, stage: PolarizationStage) -> StageResult:
+    async def _run_stage(self, name: str) -> StageResult:
+        stage = make_stage(name, self._bench.config)
+        interrupted, self._interrupted = self._interrupted, None
+        study, is_resumed = f"{name}@{self._now():.3f}", False
+        if interrupted is not None and self._now() - interrupted[1] < RESUME_WITHIN_S:
+            study, is_resumed = interrupted[0], True
         result = await stage.run(
             self._bench,
             self._history,
             on_progress=self._publish_progress,
             start_setting=await self._bench.read_setting(),
+            warm=self._posterior,
+            study=study,
+            resume=is_resumed,
         )
-        self.last_calibration = result_dict(result) | {"time_s": self._now()}
+        summary = result_dict(result)
+        self.last_calibration = summary | {"time_s": self._now()}
         if result.outcome == "accepted":
             self._last_good, self._posterior = result.setting, result.posterior
             await self._history.add_good_setting(result.setting, result.posterior)
-        self._publish("calibration", result_dict(result))
+        self._publish("calibration", summary)
         return result
 
     def _end(self, request: CalibrationRequest) -> None:

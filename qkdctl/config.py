@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calibration.polarization import PolarizationSettings
 from drivers.registry import Options, driver_entry
 
 NAME = r"^[a-z][a-z0-9-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
-State = Literal["H", "V", "D", "A"]
+State = Annotated[str, Field(pattern=r"^[HVDA]$")]
 
 
 @dataclass(frozen=True)
@@ -133,26 +134,20 @@ class KnobConfig(Model):
         return self
 
 
-class PolarizationConfig(Model):
-    """The polarization stage."""
+class PolarizationConfig(PolarizationSettings):
+    """The polarization stage, and the seed of its searches."""
 
-    knobs: tuple[Name, ...] = Field(min_length=1, max_length=8)
-    sampler: Literal["model", "tpe", "cma-es"] = "model"
     seed: int = Field(0, ge=0)
-    target_excess: float = Field(0.003, gt=0, lt=0.5, description="Accepted excess QBER, 0 to 1.")
-    first_dwell: int = Field(100, ge=10, description="Photons at each of the first settings.")
-    photons_per_trial: int = Field(4000, ge=10, description="For samplers without a model.")
-    max_settings: int = Field(400, ge=1, le=100_000)
-    max_photons: int = Field(10_000_000, ge=100)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len(set(self.knobs)) != len(self.knobs):
             raise ValueError("a knob is named twice; name each once")
-        if self.sampler == "model" and len(self.knobs) != 4:
+        if self.sampler == "model" and len(self.knobs) != len(self.azimuth_deg):
             raise ValueError(
-                "sampler 'model' needs the four squeezers of the controller, in order; "
-                "name four knobs or choose sampler 'cma-es'"
+                f"sampler 'model' knows {len(self.azimuth_deg)} retarders (azimuth_deg) but "
+                f"{len(self.knobs)} knobs are named; name one knob per retarder in the order of "
+                "the light, or choose sampler 'cma-es'"
             )
         return self
 
@@ -177,14 +172,14 @@ class SimulationConfig(Model):
     """The optical twin that ``qkdctl simulate`` puts behind the instruments."""
 
     seed: int = Field(0, ge=0)
-    loss_db: float = Field(13.0, ge=0, description="Channel and receiver loss at zero attenuation.")
+    loss_db: float = Field(15.0, ge=0, description="Channel and receiver loss at zero attenuation.")
     efficiencies: dict[State, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=lambda: {"H": 0.2, "V": 0.18, "D": 0.21, "A": 0.19}
     )
-    dark_hz: float = Field(100.0, ge=0)
+    dark_hz: float = Field(40.0, ge=0)
     dead_time_s: float = Field(50e-9, ge=0)
-    afterpulse_probability: float = Field(0.01, ge=0, lt=1)
-    jitter_ps: float = Field(200.0, ge=0)
+    afterpulse_probability: float = Field(0.001, ge=0, lt=1)
+    jitter_ps: float = Field(100.0, ge=0)
     visibility: float = Field(0.99, gt=0, le=1)
     drift_rad_per_sqrt_s: float = Field(0.003, ge=0)
     slow_drift_rad: float = Field(0.1, ge=0, description="Amplitude of the slow term.")

@@ -73,9 +73,11 @@ class ControlServer:
         self._jobs: set[Job] = set()
 
     def claim(self) -> None:
-        """Make the socket; best called before any instrument is touched. Safe to repeat.
+        """Make the socket, before any instrument is touched; safe to repeat.
 
-        Clients may connect from here on, and are answered once ``serve`` runs.
+        Clients may connect from here on, and are answered once ``serve`` runs. Whoever claims
+        releases, at the very end: until then no other daemon can start for this link, and
+        ``qkdctl stop`` waits.
 
         Raises:
             SocketInUseError: Another daemon runs for this link.
@@ -85,7 +87,7 @@ class ControlServer:
             self._socket = ControlSocket(self._path)
 
     def release(self) -> None:
-        """Remove the socket; safe to repeat. ``serve`` does so on its way out."""
+        """Remove the socket; safe to repeat."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -94,14 +96,17 @@ class ControlServer:
         """Answer clients until cancelled, then tell those that wait that the daemon stops.
 
         Raises:
-            ControlSocketError: As ``claim``.
+            ControlSocketError: As ``claim``, if that was not called before; then the socket is
+                also released here.
         """
+        is_claimed = self._socket is not None
         self.claim()
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._accept(tasks)
         finally:
-            self.release()
+            if not is_claimed:
+                self.release()
 
     async def _accept(self, tasks: asyncio.TaskGroup) -> None:
         def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -224,33 +224,37 @@ class Daemon:
 
     async def _restore(self, last: LastRun | None) -> None:
         """Go on where the previous run ended; if that was a crash, make safe before all else."""
-        reason = "started"
-        if last is not None and not last.is_clean:
+        crashed = last is not None and not last.is_clean
+        if crashed:
             await self._bench.make_safe()
         good = await self._history.last_good_setting()
-        setting = self._known(good)
-        if setting:
-            await self._bench.apply(setting)
-            reason = f"started; restored the good setting of {_date(good.time_s)}" if good else ""
-        if last is not None and not last.is_clean:
-            self._last_run = _explain(last, good if setting else None)
+        if good is not None and not self._fits(good):
+            good = None
+        reason = "started"
+        if good is not None:
+            await self._bench.apply(good.setting)
+            reason = f"started; restored the good setting of {_date(good.time_s)}"
+        if last is not None and crashed:
+            self._last_run = _explain(last, good)
             await self._history.add_event(self._now(), "note", {"text": self._last_run})
             log.warning("%s", self._last_run)
-        intent = "track" if last is not None and last.intent == "track" else "rest"
-        posterior = good.posterior if good and setting else None
-        await self._conductor.begin(intent, setting, posterior, reason)  # type: ignore[arg-type]
+        await self._conductor.begin(
+            intent="track" if last is not None and last.intent == "track" else "rest",
+            setting=good.setting if good else None,
+            posterior=good.posterior if good else None,
+            interrupted=last.interrupted_study if last else None,
+            reason=reason,
+        )
 
-    def _known(self, good: GoodSetting | None) -> dict[str, float] | None:
-        """Return the setting if it still fits the testbed file: same knobs, within the limits."""
-        if good is None:
-            return None
+    def _fits(self, good: GoodSetting) -> bool:
+        """Whether a setting still fits the testbed file: known knobs, within their limits."""
         for name, value in good.setting.items():
             if name not in self._bench.knobs:
-                return None
+                return False
             minimum, maximum = self._bench.limits(name)
             if not minimum <= value <= maximum:
-                return None
-        return dict(good.setting)
+                return False
+        return True
 
     async def _record(self) -> None:
         """Write events to the history; states are written by the conductor itself."""

@@ -14,8 +14,9 @@ from drivers.transport.connect import Connector
 from drivers.transport.trace import Trace
 from qkdctl.check import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, build
 from qkdctl.clock import epoch_clock
-from qkdctl.config import Testbed, TestbedFileError, load_testbed
-from qkdctl.control import ControlServer, SocketInUseError
+from qkdctl.config import TestbedFileError, load_testbed
+from qkdctl.control import ControlServer
+from qkdctl.control_socket import ControlSocketError
 from qkdctl.daemon import Daemon
 from qkdctl.events import EventBus
 from qkdctl.history import History, HistoryError
@@ -56,9 +57,8 @@ def run_daemon(
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        config = load_testbed(path)
-        build(path, config, Connector())
-        asyncio.run(_serve(config, simulate, seed, socket, state_dir, trace))
+        build(path, load_testbed(path), Connector())
+        asyncio.run(_serve(path, simulate, seed, socket, state_dir, trace))
     except TestbedFileError as exc:
         for problem in exc.problems:
             sys.stderr.write(f"error: {problem}\n")
@@ -67,7 +67,7 @@ def run_daemon(
         InstrumentError,
         UnsafeError,
         HistoryError,
-        SocketInUseError,
+        ControlSocketError,
         UnsafeDirectoryError,
         OSError,
     ) as exc:
@@ -77,7 +77,7 @@ def run_daemon(
 
 
 async def _serve(
-    config: Testbed,
+    path: Path,
     simulate: bool,
     seed: int | None,
     socket: Path | None,
@@ -86,8 +86,9 @@ async def _serve(
 ) -> None:
     now = epoch_clock(time.time())
     async with AsyncExitStack() as stack:
+        config = load_testbed(path)
         if simulate:
-            config = await stack.enter_async_context(serve_simulated(config, seed))
+            config = await stack.enter_async_context(serve_simulated(path, seed))
         connector = Connector(trace=await stack.enter_async_context(_trace(trace)))
         bus = EventBus()
         history = History((state_dir or state_directory()) / f"{config.link.name}.sqlite", now)
@@ -97,6 +98,7 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.request_stop)
         control = ControlServer(socket or socket_path(config.link.name), daemon)
+        control.claim()
         await daemon.run(("control", control.serve))
 
 

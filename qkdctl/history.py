@@ -61,7 +61,19 @@ class GoodSetting:
 
 @dataclass(frozen=True)
 class LastRun:
-    """How the previous run ended, and what it was doing."""
+    """How the previous run ended, and what it was doing.
+
+    Attributes:
+        started_s: When it began, seconds since the epoch.
+        is_clean: Whether it was stopped, not killed.
+        state: Its last state, or None if it never had one.
+        state_reason: Why it was in that state.
+        state_since_s: Since when.
+        intent: ``track`` or ``rest``.
+        interrupted_trials: Trials that were running.
+        interrupted_study: Study of a calibration that was cut short and the time
+            of its latest trial, or None.
+    """
 
     started_s: float
     is_clean: bool
@@ -70,6 +82,7 @@ class LastRun:
     state_since_s: float | None
     intent: str | None
     interrupted_trials: int
+    interrupted_study: tuple[str, float] | None
 
 
 class History:
@@ -234,6 +247,8 @@ class History:
         )
         state = json.loads(states[0]["data"]) if states else {}
         running = self._select("SELECT COUNT(*) AS n FROM trials WHERE state='running'", ())
+        newest = self._select("SELECT study, started_s FROM trials ORDER BY id DESC LIMIT 1", ())
+        is_interrupted = newest and state.get("state") == "calibrating"
         return LastRun(
             started_s=runs[0]["started_s"],
             is_clean=runs[0]["ended_s"] is not None,
@@ -242,6 +257,7 @@ class History:
             state_since_s=states[0]["time_s"] if states else None,
             intent=state.get("intent"),
             interrupted_trials=running[0]["n"],
+            interrupted_study=tuple(newest[0]) if is_interrupted else None,
         )
 
     def _close(self, ending: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from calibration.clicks import Estimate
 from calibration.polarization import (
     PolarizationSettings,
     PolarizationStage,
@@ -30,9 +31,41 @@ def make_stage(name: str, config: Testbed) -> PolarizationStage:
 
 def progress_dict(progress: Progress) -> dict[str, Any]:
     """Write progress as a JSON-able object."""
-    raise NotImplementedError
+    return {
+        "stage": progress.stage,
+        "phase": progress.phase,
+        "settings": progress.settings,
+        "photons": progress.photons,
+        "qber": _optional(progress.qber),
+        "expected_excess": progress.excess_mean,
+        "excess_q90": progress.excess_q90,
+        "elapsed_s": progress.elapsed_s,
+        "setting": dict(progress.setting),
+        "note": progress.note,
+    }
 
 
 def result_dict(result: StageResult) -> dict[str, Any]:
-    """Write a stage's result as a JSON-able object."""
-    raise NotImplementedError
+    """Write a stage's result as a JSON-able object; the posterior stays in the history."""
+    return {
+        "stage": result.stage,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "sampler": result.sampler,
+        "seed": result.seed,
+        "qber_before": _optional(result.before),
+        "qber_after": _optional(result.after),
+        "predicted_qber": result.predicted_qber,
+        "expected_excess": result.excess_mean,
+        "excess_q90": result.excess_q90,
+        "excess_bound": result.bound_unknown,
+        "photons": sum(result.photons.values()),
+        "photons_by_phase": dict(result.photons),
+        "settings": result.settings,
+        "duration_s": result.duration_s,
+        "setting": dict(result.setting),
+    }
+
+
+def _optional(estimate: Estimate | None) -> dict[str, float | None] | None:
+    return None if estimate is None else estimate_dict(estimate)

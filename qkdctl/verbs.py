@@ -177,18 +177,23 @@ class StateChange(Result):
 class StageResult(Result):
     """What one stage found, measured before and after by fresh windows."""
 
-    stage: str
+    stage: str | None = None
     outcome: Literal["accepted", "rolled-back", "failed"]
     reason: str | None = None
+    sampler: str | None = Field(None, description="The search that found the setting.")
+    seed: int | None = None
     qber_before: Interval | None = None
     qber_after: Interval | None = None
+    predicted_qber: float | None = None
     expected_excess: float | None = Field(
         None, description="Posterior mean of the QBER above the best reachable one."
     )
+    excess_q90: float | None = Field(None, description="Its 90 % quantile.")
     excess_bound: float | None = Field(
         None, description="Mean excess that the best design could reach with as many photons."
     )
-    photons: int = Field(0, description="Detections spent, verification apart.")
+    photons: int = Field(0, description="Detections spent, whatever for.")
+    photons_by_phase: dict[str, int] = Field(default_factory=dict)
     settings: int = Field(0, description="Settings tried.")
     duration_s: float = 0.0
     setting: dict[str, float] = Field(default_factory=dict, description="Left in force.")
@@ -209,6 +214,8 @@ class Progress(Result):
     photons: int = 0
     qber: Interval | None = None
     expected_excess: float | None = None
+    excess_q90: float | None = None
+    elapsed_s: float = 0.0
     setting: dict[str, float] = Field(default_factory=dict)
     note: str | None = None
 

@@ -4,8 +4,8 @@ Lines end in CR LF both ways. The unit echoes each command, prints zero or more 
 with ``Done`` or ``Error!``. Everything takes its time on the wire: ten bits a byte.
 
 Assumed, for want of a manual: the texts that answer ``M?``, ``F?``, ``WF?``, ``VF?``, ``BR?`` and
-``?``, the rates behind ``BR0`` to ``BR3``, the time to reboot, and that ``V?`` keeps showing what was
-set while a channel is scrambling or the drive is off.
+``?``, the rates behind ``BR0`` to ``BR3``, the time to reboot, and that ``V?`` keeps showing what
+was set while a channel is scrambling or the drive is off.
 """
 
 import re
@@ -103,9 +103,10 @@ class Epc400:
         self._saved = _Drives(scrambles=scrambles)
         self._driven_mv = dict.fromkeys(CHANNELS, 0)
         self._deaf_until_s = 0.0
+        self._commands = [(re.compile(pattern), do) for pattern, do in self._command_table()]
         self._start()
 
-    def handle(self, data: bytes, now_s: float, port: str = MAIN) -> list[Reply]:  # noqa: ARG002
+    def handle(self, data: bytes, now_s: float, port: str = MAIN) -> list[Reply]:
         """Take bytes from the serial line; each line of the reply comes when its last byte has."""
         replies: list[Reply] = []
         if now_s < self._deaf_until_s:
@@ -121,7 +122,7 @@ class Epc400:
             replies += self._converse(overlong, now_s)
         return replies
 
-    def reset_line(self, now_s: float) -> None:  # noqa: ARG002
+    def reset_line(self, now_s: float) -> None:
         """Forget half a received line."""
         self._received.clear()
 
@@ -136,9 +137,33 @@ class Epc400:
         self._set = self._saved.copy()
         self._waveform = 1
         self._is_enabled = True
-        self._has_variable_frequency = True
         self._baud_rate = self._settings.baud_rate
         self._wire_free_s = 0.0
+
+    def _command_table(self) -> tuple[tuple[bytes, Callable[..., Answer]], ...]:
+        """Return each command as a pattern, and what carries it out with the pattern's groups."""
+        return (
+            (rb"V\?", self._read_voltages),
+            (rb"V([0-9]),([+-]?[0-9]{1,6})", self._set_voltage),
+            (rb"V([HLZ])([0-9])", self._set_extreme),
+            (rb"M\?", self._read_mode),
+            (rb"M(DC|AC)", self._set_mode),
+            (rb"VF\?", self._read_channel_modes),
+            (rb"VF([0-9])", self._toggle_channel_mode),
+            (rb"F\?", self._read_frequencies),
+            (rb"F([0-9]),([0-9]{1,6})", self._set_frequency),
+            (rb"WF\?", self._read_waveform),
+            (rb"WF([12])", self._set_waveform),
+            (rb"ENABLE([01])", self._set_enabled),
+            (rb"ENVF([01])", self._set_variable_frequency),
+            (rb"BR\?", self._read_baud_rate),
+            (rb"BR([0-3])", self._set_baud_rate),
+            (rb"SN\?", self._read_serial),
+            (rb"VER\?", self._read_version),
+            (rb"\?", self._read_help),
+            (rb"SAVE", self._save),
+            (rb"RESET", self._reset),
+        )
 
     def _converse(self, line: bytes, now_s: float) -> list[Reply]:
         """Echo, obey and answer, and account for the time that all of it spends on the wire."""
@@ -146,7 +171,7 @@ class Epc400:
         time_s = max(now_s, self._wire_free_s) + _wire_s(line, baud_rate)
         answer = self._obey(line, now_s, time_s)
         if answer is None:
-            self._record.malformed(now_s, self._name, line.decode("latin-1"))
+            self._record.reject(now_s, self._name, line.decode("latin-1"))
         lines = [_ERROR] if answer is None else [*answer, _DONE]
         replies = []
         for text in (line, *(each.encode() for each in lines)):
@@ -156,9 +181,9 @@ class Epc400:
         return replies
 
     def _obey(self, line: bytes, now_s: float, heard_s: float) -> Answer:
-        for pattern, command in _COMMANDS:
+        for pattern, command in self._commands:
             if match := pattern.fullmatch(line):
-                answer = command(self, now_s, *(group.decode() for group in match.groups()))
+                answer = command(now_s, *(group.decode() for group in match.groups()))
                 self._drive(heard_s)
                 return answer
         return None
@@ -172,7 +197,7 @@ class Epc400:
                 self._driven_mv[channel] = voltage_mv
                 self._squeezers.set_voltage(channel, voltage_mv / 1000, now_s)
 
-    def _read_voltages(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_voltages(self, now_s: float) -> Answer:
         return [" ".join(f"CH{n} {mv:+05d}" for n, mv in self._set.voltage_mv.items())]
 
     def _set_voltage(self, now_s: float, channel: str, voltage: str) -> Answer:
@@ -187,7 +212,7 @@ class Epc400:
         extreme_mv = {"H": FULL_SCALE_MV, "L": -FULL_SCALE_MV, "Z": 0}[which]
         return self._set_voltage(now_s, channel, str(extreme_mv))
 
-    def _read_mode(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_mode(self, now_s: float) -> Answer:
         return ["Mode: AC" if any(self._set.scrambles.values()) else "Mode: DC"]
 
     def _set_mode(self, now_s: float, mode: str) -> Answer:
@@ -195,7 +220,7 @@ class Epc400:
         self._set.scrambles = dict.fromkeys(CHANNELS, mode == "AC")
         return []
 
-    def _read_channel_modes(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_channel_modes(self, now_s: float) -> Answer:
         modes = self._set.scrambles.items()
         return [" ".join(f"CH{n} {'AC' if scrambles else 'DC'}" for n, scrambles in modes)]
 
@@ -208,7 +233,7 @@ class Epc400:
         self._record.tell(now_s, self._name, "mode", mode, channel=n)
         return []
 
-    def _read_frequencies(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_frequencies(self, now_s: float) -> Answer:
         return [" ".join(f"CH{n} {hz:03d}" for n, hz in self._set.scrambling_hz.items())]
 
     def _set_frequency(self, now_s: float, channel: str, frequency: str) -> Answer:
@@ -219,7 +244,7 @@ class Epc400:
         self._set.scrambling_hz[n] = frequency_hz
         return []
 
-    def _read_waveform(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_waveform(self, now_s: float) -> Answer:
         return [f"Waveform: {'SINE' if self._waveform == 1 else 'TRIANGLE'}"]
 
     def _set_waveform(self, now_s: float, waveform: str) -> Answer:
@@ -234,10 +259,9 @@ class Epc400:
 
     def _set_variable_frequency(self, now_s: float, flag: str) -> Answer:
         self._record.tell(now_s, self._name, "variable frequency", float(flag))
-        self._has_variable_frequency = flag == "1"
         return []
 
-    def _read_baud_rate(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_baud_rate(self, now_s: float) -> Answer:
         return [f"BR{BAUD_RATES.index(self._baud_rate)}"]
 
     def _set_baud_rate(self, now_s: float, index: str) -> Answer:
@@ -245,13 +269,13 @@ class Epc400:
         self._baud_rate = BAUD_RATES[int(index)]  # this reply still comes at the old rate
         return []
 
-    def _read_serial(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_serial(self, now_s: float) -> Answer:
         return [self._settings.serial]
 
-    def _read_version(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_version(self, now_s: float) -> Answer:
         return [self._settings.firmware]
 
-    def _read_help(self, now_s: float) -> Answer:  # noqa: ARG002
+    def _read_help(self, now_s: float) -> Answer:
         return list(_HELP)
 
     def _save(self, now_s: float) -> Answer:
@@ -268,30 +292,3 @@ class Epc400:
 def _wire_s(text: bytes, baud_rate: int) -> float:
     """Return the time that a line with its end takes, s."""
     return (len(text) + len(_END)) * BITS_PER_BYTE / baud_rate
-
-
-_COMMANDS: Final[list[tuple[re.Pattern[bytes], Callable[..., Answer]]]] = [
-    (re.compile(pattern), command)
-    for pattern, command in (
-        (rb"V\?", Epc400._read_voltages),
-        (rb"V([0-9]),([+-]?[0-9]{1,6})", Epc400._set_voltage),
-        (rb"V([HLZ])([0-9])", Epc400._set_extreme),
-        (rb"M\?", Epc400._read_mode),
-        (rb"M(DC|AC)", Epc400._set_mode),
-        (rb"VF\?", Epc400._read_channel_modes),
-        (rb"VF([0-9])", Epc400._toggle_channel_mode),
-        (rb"F\?", Epc400._read_frequencies),
-        (rb"F([0-9]),([0-9]{1,6})", Epc400._set_frequency),
-        (rb"WF\?", Epc400._read_waveform),
-        (rb"WF([12])", Epc400._set_waveform),
-        (rb"ENABLE([01])", Epc400._set_enabled),
-        (rb"ENVF([01])", Epc400._set_variable_frequency),
-        (rb"BR\?", Epc400._read_baud_rate),
-        (rb"BR([0-3])", Epc400._set_baud_rate),
-        (rb"SN\?", Epc400._read_serial),
-        (rb"VER\?", Epc400._read_version),
-        (rb"\?", Epc400._read_help),
-        (rb"SAVE", Epc400._save),
-        (rb"RESET", Epc400._reset),
-    )
-]

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from sim.stokes import Floats, haar_axis, haar_rotation, nearest_rotation, rotation
+from sim.stokes import Floats, haar_axis, haar_rotation, rotation
 
 ROWS: Final = 64
 BLOCK_STEPS: Final = ROWS * ROWS
@@ -86,7 +86,7 @@ class Fibre:
         """Turn the far end by a rotation vector, rad, from now on: somebody moved the fibre."""
         self._age_s(now_s)
         self._jump_times_s.append(max(now_s, self._jump_times_s[-1]))
-        self._jumps.append(nearest_rotation(rotation(rotation_vector) @ self._jumps[-1]))
+        self._jumps.append(rotation(rotation_vector) @ self._jumps[-1])
         del self._jump_times_s[:-JUMPS_KEPT], self._jumps[:-JUMPS_KEPT]
 
     def _age_s(self, now_s: float) -> float:
@@ -125,4 +125,4 @@ class Fibre:
         self._blocks[self._next_block] = (nodes, vectors)
         self._blocks.pop(self._next_block - BLOCKS_KEPT, None)
         self._next_block += 1
-        self._end = nearest_rotation(starts[-1])
+        self._end = starts[-1]

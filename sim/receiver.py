@@ -93,7 +93,8 @@ class Receiver:
     def light(self, rotation: Floats, mean_photons: Floats, states: NDArray[np.int64]) -> Floats:
         """Return the mean number of photoelectrons per slot and detector, gate left aside.
 
-        Half of ``mu eta (1 + Vis m_j . R s_i) / 2`` reaches detector ``j`` of state ``i``.
+        Detector ``j`` gets ``share mu eta (1 + Vis m_j . R s_i) / 2`` of state ``i``; the share is
+        that of its basis, 1/2 by default.
 
         Args:
             rotation: From Alice's to Bob's Stokes axes, shape ``(3, 3)``.

@@ -3,12 +3,13 @@
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 KEPT_ENTRIES = 100_000
 """Entries kept of each kind; the totals go on counting."""
 
-MALFORMED = "malformed"
-"""What an entry is about when the instrument could not make sense of the bytes."""
+REJECTED = "rejected"
+"""What an entry is about that holds a command the instrument refused or made no sense of."""
 
 _ROUNDING = 1e-9
 """Share of a limit by which a number may exceed it: decimal text is not exact in binary."""
@@ -34,7 +35,7 @@ class Told:
     Attributes:
         time_s: When, s since the bench started.
         instrument: Name of the instrument.
-        what: The quantity (``voltage``, ``attenuation``, ``shutter``, ``state``, …) or MALFORMED.
+        what: The quantity (``voltage``, ``attenuation``, ``shutter``, ``state``, …) or REJECTED.
         value: A number in ``unit``, or a word.
         unit: Unit of a number, empty for a word.
         channel: Channel or slot of the instrument, 0 where it has only one.
@@ -94,9 +95,9 @@ class Record:
         where = f" of channel {channel}" if channel else ""
         self.violate(time_s, instrument, f"{what}{where} {value:g} {unit} is outside {allowed}")
 
-    def malformed(self, time_s: float, instrument: str, text: str) -> None:
-        """Note a command that the instrument could not make sense of."""
-        self.tell(time_s, instrument, MALFORMED, text)
+    def reject(self, time_s: float, instrument: str, text: str) -> None:
+        """Note a command that the instrument refused or could not make sense of."""
+        self.tell(time_s, instrument, REJECTED, text)
 
     def violate(self, time_s: float, instrument: str, text: str) -> None:
         """Note a violation."""
@@ -108,7 +109,18 @@ class Record:
         """The violations still kept, oldest first."""
         return list(self._violations)
 
-    def since(self, index: int = 0) -> list[Told]:
-        """Entries still kept whose running number is ``index`` or more, oldest first."""
-        first = self.total - len(self._told)
-        return list(self._told)[max(0, index - first) :]
+    def since(self, index: int = 0, limit: int | None = None) -> tuple[int, list[Told]]:
+        """Return entries from a running number on, oldest first.
+
+        Args:
+            index: Running number to begin with, from 0.
+            limit: Most entries to return; None: all.
+
+        Returns:
+            The first entry's running number (more than ``index`` where those are forgotten), and
+            the entries.
+        """
+        kept_from = self.total - len(self._told)
+        first = min(max(index, kept_from), self.total)
+        begin = first - kept_from
+        return first, list(islice(self._told, begin, None if limit is None else begin + limit))

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 H = TypeVar("H")
 
 _NODE = re.compile(r"([A-Z]+)([a-z]*)(#?)")
-_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z/]*)", re.ASCII)
 
 
 def header_pattern(header: str) -> re.Pattern[str]:
@@ -25,7 +25,7 @@ def header_pattern(header: str) -> re.Pattern[str]:
 
     def node(match: re.Match[str]) -> str:
         short, rest, number = match.groups()
-        return short + (f"(?:{rest.upper()})?" if rest else "") + ("([0-9]*)" if number else "")
+        return short + (f"(?:{rest.upper()})?" if rest else "") + ("([0-9]{0,4})" if number else "")
 
     text = re.escape(header).replace(r"\[", "(?:").replace(r"\]", ")?").replace(r"\#", "#")
     return re.compile(_NODE.sub(node, text))
@@ -70,7 +70,7 @@ def commands(message: str) -> Iterator[Command]:
         yield Command(head, argument.strip(), text)
 
 
-def number(text: str, units: dict[str, float] | None = None) -> float | None:
+def number(text: str, units: Mapping[str, float] | None = None) -> float | None:
     """Read a finite number with an optional unit; None if it is none.
 
     Args:

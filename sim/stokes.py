@@ -8,6 +8,7 @@ Source: J. P. Gordon and H. Kogelnik, PNAS 97, 4541 (2000).
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 Floats = NDArray[np.float64]
 
@@ -18,16 +19,8 @@ STATE_VECTORS: Floats = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]
 """Normalised Stokes vectors of STATES, shape ``(4, 3)``."""
 
 
-def cross_matrix(vector: Floats) -> Floats:
-    """Return the matrices of the cross product with ``vector``, shape ``(..., 3)``."""
-    x, y, z = np.moveaxis(np.asarray(vector, dtype=float), -1, 0)
-    zero = np.zeros_like(x)
-    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
-    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
-
-
 def rotation(vector: Floats) -> Floats:
-    """Return the right-handed rotation about ``vector`` by its length (Rodrigues' formula).
+    """Return the right-handed rotation about ``vector`` by its length.
 
     Args:
         vector: Rotation vectors, shape ``(..., 3)``, rad.
@@ -35,12 +28,8 @@ def rotation(vector: Floats) -> Floats:
     Returns:
         Rotation matrices, shape ``(..., 3, 3)``.
     """
-    vector = np.asarray(vector, dtype=float)
-    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
-    cross = cross_matrix(vector)
-    # np.sinc(x) is sin(pi x)/(pi x): no division by a small angle anywhere
-    turned = np.sinc(angle / np.pi) * cross + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * cross @ cross
-    return np.asarray(np.eye(3) + turned)
+    matrices = Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix()
+    return np.asarray(matrices.reshape(*vector.shape, 3))
 
 
 def haar_rotation(generator: np.random.Generator) -> Floats:
@@ -63,10 +52,3 @@ def haar_axis(generator: np.random.Generator) -> Floats:
     """Draw a direction that is uniform on the sphere, shape ``(3,)``."""
     vector = generator.standard_normal(3)
     return np.asarray(vector / np.linalg.norm(vector))
-
-
-def nearest_rotation(matrix: Floats) -> Floats:
-    """Return the rotation closest to ``matrix``: removes rounding after many products."""
-    left, _, right = np.linalg.svd(matrix)
-    left[:, -1] *= np.linalg.det(left @ right)
-    return np.asarray(left @ right)

@@ -76,6 +76,11 @@ class Twin:
         self.attenuator = AttenuatorModel(settings.nominal_attenuation_db)
         self.receiver = Receiver(settings.receiver, self.source.slot_ps)
 
+    @property
+    def sync_period_ps(self) -> float:
+        """Time between two START pulses, ps: one period of Alice's pattern."""
+        return self.source.period_ps
+
     def rotation(self, now_s: float) -> Floats:
         """Return the rotation from Alice's to Bob's Stokes axes, shape ``(3, 3)``."""
         controller = self.squeezers.rotation(now_s)
@@ -96,14 +101,13 @@ class Twin:
             Per input 1 to 4 (H, V, D, A) the ps since the last START, in order of arrival.
         """
         recovery = [Recovery() for _ in range(DETECTORS)]
-        parts: list[list[Floats]] = [[np.empty(0)] for _ in range(DETECTORS)]
+        parts = [[np.empty(0, dtype=np.uint64)] for _ in range(DETECTORS)]
         for middle_s, periods in self._chunks(start_s, duration_s):
             light = self._light(middle_s)
-            for part, times in zip(
-                parts, self.receiver.tags(light, periods, self._noise, recovery), strict=True
-            ):
-                part.append(times % self.source.period_ps)
-        return {j + 1: np.concatenate(part).astype(np.uint64) for j, part in enumerate(parts)}
+            clicks = self.receiver.tags(light, periods, self._noise, recovery)
+            for part, times in zip(parts, clicks, strict=True):
+                part.append((times % self.sync_period_ps).astype(np.uint64))
+        return {j + 1: np.concatenate(part) for j, part in enumerate(parts)}
 
     def counts(self, start_s: float, duration_s: float) -> NDArray[np.int64]:
         """Draw plain counts of a window of whole pattern periods, shape ``(4,)``."""

@@ -9,8 +9,8 @@ Weak facts, to be checked on first contact:
 
 - An empty message on the PAIR socket marks an end. The examples stop listening at the first one;
   whether it comes after each acquisition or only when the stream is stopped is an option.
-- The keys ``errors`` (a list of objects with ``description``) and ``acquisitions_count`` of the
-  status; a missing key counts as "no errors" and "0".
+- The keys of the status: ``errors`` (a list of objects with ``description``; missing: none),
+  ``acquisitions_count`` and ``inactivity`` (s).
 """
 
 import asyncio
@@ -30,7 +30,12 @@ MESSAGES = Framing(write_terminator=b"", read_terminator=None)
 STAMP = np.dtype("<u8")
 END_MARK = b""
 STATUS_POLL_S = 0.05
+# The service counts as done with an acquisition once it has passed nothing on for this long.
+QUIET_S = 0.1
 STREAM_OPEN_TIMEOUT_S = 5.0
+# A PAIR socket takes one peer: one that comes back before the service has noticed that it was gone
+# is turned away for good, without a word (measured with libzmq on loopback).
+REOPEN_PAUSE_S = 0.1
 
 
 def parse_answer(instrument: str, sent: str, text: str) -> Any:
@@ -82,13 +87,19 @@ class TagStream:
         self._instrument = instrument
         self._number = number
         self._channel = channel
+        self._is_open = False
+        self._may_open_s = 0.0
 
     async def open(self) -> None:
-        """Connect.
+        """Connect; nothing happens on a stream that is open.
 
         Raises:
             TransportError: Not connected in time, or not at all.
         """
+        if self._is_open:
+            return
+        self._is_open = True
+        await asyncio.sleep(self._may_open_s - asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout(STREAM_OPEN_TIMEOUT_S):
                 await self._channel.open()
@@ -98,7 +109,11 @@ class TagStream:
             ) from exc
 
     async def close(self) -> None:
-        """Disconnect; what had arrived is lost."""
+        """Disconnect, also after an ``open`` that failed; what had arrived is lost."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._may_open_s = asyncio.get_running_loop().time() + REOPEN_PAUSE_S
         await self._channel.close()
 
     async def collect(self, recording: asyncio.Event, max_tags: int) -> NDArray[np.uint64]:
@@ -227,8 +242,13 @@ class DataLink:
             raise ReplyError(self._instrument, f"the data link lost time stamps: {errors!r:.200}")
 
     async def wait_for_acquisition(self, stream: str) -> None:
-        """Wait until the service has registered the end of an acquisition; the caller bounds it."""
-        while not (await self._status(stream)).get("acquisitions_count"):
+        """Wait until an acquisition has ended and all of it was passed on; the caller bounds it."""
+        while True:
+            status = await self._status(stream)
+            inactivity_s = status.get("inactivity")
+            is_quiet = isinstance(inactivity_s, int | float) and inactivity_s >= QUIET_S
+            if status.get("acquisitions_count") and is_quiet:
+                return
             await asyncio.sleep(STATUS_POLL_S)
 
     async def _status(self, stream: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ class Channel(Protocol):
     """A wire. A stream channel delivers bytes as they come, a message channel whole messages.
 
     Every failure is a ChannelError. Each method may be cancelled; after that the channel is only
-    good for ``close`` and ``open``.
+    good for ``close`` and ``open``, except that ``receive`` may be called again.
     """
 
     async def open(self) -> None:

@@ -7,11 +7,12 @@ from urllib.parse import SplitResult, urlsplit
 from drivers.errors import SettingError
 from drivers.transport.channel import Channel
 from drivers.transport.framing import LINES, Framing
+from drivers.transport.remote_serial import remote_serial_channel
 from drivers.transport.serial import SerialChannel
 from drivers.transport.tcp import TcpChannel
 from drivers.transport.trace import Trace, TracedChannel
 from drivers.transport.transport import Dialogue, Transport
-from drivers.transport.visa import VisaChannel
+from drivers.transport.visa import visa_channel
 from drivers.transport.zeromq import ZeroMqChannel
 
 MemoryPorts = Mapping[str, Callable[[], Channel]]
@@ -75,9 +76,9 @@ class Connector:
                 return SerialChannel(rest.removeprefix("//"), baud_rate)
             case "serial+socket" | "serial+rfc2217" | "socket" | "rfc2217":
                 _host_and_port(instrument, resource)
-                return SerialChannel(resource.removeprefix("serial+"), baud_rate)
+                return remote_serial_channel(resource.removeprefix("serial+"), baud_rate)
             case "visa" if rest.startswith("//") and "::" in rest:
-                return VisaChannel(rest.removeprefix("//"), baud_rate)
+                return visa_channel(rest.removeprefix("//"), baud_rate)
             case "zmq" | "zmq-pair":
                 host, port = _host_and_port(instrument, resource)
                 return ZeroMqChannel(host, port, is_request=scheme == "zmq")

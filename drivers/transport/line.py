@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 from drivers.errors import ReplyError, TransportError
 from drivers.roles import Health
-from drivers.transport.arrived import take_arrived
 from drivers.transport.channel import Channel, ChannelError
 from drivers.transport.framing import MAX_REPLY_BYTES, Framing, ReceiveBuffer
+from drivers.transport.inbox import take_arrived
 from drivers.transport.trace import Trace, TracedChannel
 
 OPEN_TIMEOUT_S = 5.0
@@ -43,6 +43,7 @@ class Line:
         self._trace = trace
         self._channel = TracedChannel(channel, trace, instrument) if trace else channel
         self._buffer = ReceiveBuffer()
+        self._is_connected = False
         self._opened = 0
         self._exchanges = 0
         self._errors = 0
@@ -64,6 +65,9 @@ class Line:
         """Connect, or cut the connection and connect again; leaves the line marked dirty."""
         self.is_dirty = True
         await self.close()
+        self._is_connected = (
+            True  # Perhaps only half, but from here on there is something to close.
+        )
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await self._channel.open()
@@ -79,11 +83,14 @@ class Line:
         """Disconnect; forget what had arrived."""
         self.is_dirty = True
         self._buffer.take_all()
+        if not self._is_connected:
+            return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._channel.close()
         except TimeoutError:
             self._remark("did not close in time")
+        self._is_connected = False
 
     def drop_stale(self) -> None:
         """Drop what arrived unasked; notice a lost link before anything is sent on it."""

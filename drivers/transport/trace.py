@@ -1,21 +1,25 @@
 """The traffic log: every byte with its time, direction and instrument."""
 
 import asyncio
+import logging
 from typing import TextIO
 
-from drivers.transport.arrived import take_arrived
 from drivers.transport.channel import Channel
+from drivers.transport.inbox import take_arrived
+
+log = logging.getLogger(__name__)
 
 
 class Trace:
     r"""Writes one line per chunk to a text stream, such as ``  12.345678 epc > b'V?\r\n'``.
 
     Times are the event loop's, s; ``>`` is sent, ``<`` received, ``-`` a remark on the line. The
-    log grows with the traffic, so it belongs to a session of fault-finding, not to operation.
+    log grows with the traffic, so it belongs to a session of fault-finding, not to operation. A
+    stream that takes no more, such as a full disk, ends the log and nothing else.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream: TextIO | None = stream
 
     def sent(self, instrument: str, data: bytes) -> None:
         """Record bytes on their way to the instrument."""
@@ -30,9 +34,15 @@ class Trace:
         self._write(instrument, "-", text)
 
     def _write(self, instrument: str, mark: str, text: str) -> None:
+        if self._stream is None:
+            return
         now_s = asyncio.get_running_loop().time()
-        self._stream.write(f"{now_s:11.6f} {instrument} {mark} {text}\n")
-        self._stream.flush()
+        try:
+            self._stream.write(f"{now_s:11.6f} {instrument} {mark} {text}\n")
+            self._stream.flush()
+        except (OSError, ValueError) as exc:  # ValueError: the stream was closed.
+            self._stream = None
+            log.warning("the traffic log ends at %.6f s: %s", now_s, exc)
 
 
 class TracedChannel:

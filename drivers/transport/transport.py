@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from drivers.errors import RejectedError, SettingError, TransportError
+from drivers.errors import RejectedError, ReplyError, SettingError, TransportError
 from drivers.roles import Health
 from drivers.transport.channel import Channel
 from drivers.transport.framing import LINES, Framing
@@ -27,6 +27,11 @@ class Dialogue:
         self._has_failed = False
 
     @property
+    def instrument(self) -> str:
+        """Name of the instrument, for errors."""
+        return self._line.instrument
+
+    @property
     def has_failed(self) -> bool:
         """Whether an exchange failed, so that the line needs recovery."""
         return self._has_failed
@@ -41,7 +46,7 @@ class Dialogue:
         terminator = self._line.framing.write_terminator
         command = text.encode("ascii", "replace")
         if not (text.isascii() and text.isprintable()) or (terminator and terminator in command):
-            raise SettingError(self._line.instrument, f"{text!r} is not one printable command")
+            raise SettingError(self.instrument, f"{text!r} is not one printable command")
         await self._send(command + terminator, text)
 
     async def write_bytes(self, data: bytes) -> None:
@@ -72,9 +77,7 @@ class Dialogue:
             TransportError: Not all came in time, or link lost.
         """
         with self._watched(is_read=True):
-            return await self._line.receive_exactly(
-                n_bytes, self._timeout_s(timeout_s), self._sent
-            )
+            return await self._line.receive_exactly(n_bytes, self._timeout_s(timeout_s), self._sent)
 
     async def query(self, text: str, *, timeout_s: float | None = None) -> str:
         """Send one command and wait for its reply; raises what ``write`` and ``read`` raise."""
@@ -201,6 +204,14 @@ class Transport:
         self._line.drop_stale()
         if not self._line.is_dirty:
             return
+        try:
+            await self._recover()
+        except ReplyError:
+            # An instrument that was slower than the drain has answered an old question. It answers
+            # in order, so this time only another instrument gives a wrong reply.
+            await self._recover()
+
+    async def _recover(self) -> None:
         await self._line.reopen()
         if self.on_reopen is not None:
             dialogue = Dialogue(self._line)

@@ -13,7 +13,13 @@ def percent(share: float | None) -> str:
     if share is None or math.isnan(share):
         return UNKNOWN
     value = 100 * share
-    return f"{value:.3f} %" if abs(value) < 0.1 else f"{value:.2f} %" if value < 10 else f"{value:.1f} %"
+    return (
+        f"{value:.3f} %"
+        if abs(value) < 0.1
+        else f"{value:.2f} %"
+        if value < 10
+        else f"{value:.1f} %"
+    )
 
 
 def interval(estimate: Mapping[str, Any] | None) -> str:
@@ -27,6 +33,15 @@ def interval(estimate: Mapping[str, Any] | None) -> str:
 def percentage_points(excess: float | None) -> str:
     """Write a difference of two shares in percentage points."""
     return UNKNOWN if excess is None else f"{100 * excess:.3f} pp"
+
+
+def excess(found: Mapping[str, Any]) -> str:
+    """Write the expected excess QBER, with the bound that holds with 90 % probability."""
+    expected, quantile = found.get("expected_excess"), found.get("excess_q90")
+    if expected is None:
+        return UNKNOWN
+    shown = f"{percentage_points(expected)} expected"
+    return shown if quantile is None else f"{shown}, 90 % below {percentage_points(quantile)}"
 
 
 def count(number: float | None) -> str:
@@ -57,7 +72,7 @@ def value(number: float | None, unit: str = "") -> str:
     return UNKNOWN if number is None else f"{number:.4g} {unit}".rstrip()
 
 
-def setting(values: Mapping[str, float | None]) -> str:
+def setting(values: Mapping[Any, float | None]) -> str:
     """Write several settings on one line."""
     return ", ".join(f"{name} {value(number)}" for name, number in values.items()) or UNKNOWN
 
@@ -92,7 +107,7 @@ def event_details(row: Mapping[str, Any]) -> str:
             return f"{name}: {text}"
         case {"kind": "note", "text": text}:
             return str(text)
-        case {"kind": "setting", "setting": {**values}, "by": origin}:
+        case {"kind": "setting", "setting": Mapping() as values, "by": origin}:
             return f"{setting(values)} (by {origin})"
         case {"kind": "window", "qber": qber, "photons": photons}:
             return f"QBER {interval(qber)}, {count(photons)} photons"

@@ -1,0 +1,1 @@
+"""What carries the bytes of simulated instruments: pseudo-terminals, sockets, or nothing at all."""

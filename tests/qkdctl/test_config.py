@@ -106,6 +106,6 @@ def test_an_intensity_that_is_not_defined_is_named(tmp_path: Path) -> None:
     assert "'decoi'" in problem
 
 
-def test_the_model_sampler_wants_four_knobs(tmp_path: Path) -> None:
+def test_the_model_sampler_wants_one_knob_per_retarder(tmp_path: Path) -> None:
     (problem,) = mistakes_in(tmp_path, '"squeezer-3", "squeezer-4"]', '"squeezer-3"]')
-    assert "four knobs" in problem
+    assert "one knob per retarder" in problem

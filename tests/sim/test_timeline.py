@@ -39,8 +39,9 @@ def test_a_change_that_comes_late_counts_after_the_one_before() -> None:
     timeline = Timeline("a")
     timeline.set("b", 2.0)
     timeline.set("c", 1.0)
+    timeline.set("d", 1.5)
 
-    assert [timeline.at(t) for t in (1.5, 2.0)] == ["a", "c"]
+    assert [timeline.at(t) for t in (1.7, 2.0)] == ["a", "d"]
 
 
 def test_changes_are_those_strictly_between_two_times() -> None:

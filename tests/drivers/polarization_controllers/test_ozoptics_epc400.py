@@ -1,8 +1,9 @@
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -14,6 +15,8 @@ from drivers.polarization_controllers.ozoptics_epc400 import (
     parse_voltages_mv,
 )
 from drivers.roles import PolarizationController
+from drivers.transport.connect import Connector
+from sim import virtual_time
 
 ZERO = b"CH1 +0000 CH2 +0000 CH3 +0000 CH4 +0000"
 SHEET = b"CH1 +0000 CH2 -1250 CH3 +0500 CH4 +5000"
@@ -92,7 +95,7 @@ async def test_set_voltages_sends_whole_millivolts_and_returns_what_was_read_bac
 
 async def test_a_reply_in_pieces_is_put_together(scripted: Callable[..., Any]) -> None:
     wire = scripted(
-        [*OPEN, (b"V?\r\n", [b"V?\r", b"\nCH1 +0000 CH2 -12", SHEET[18:] + b"\r\nDo", b"ne\r\n"])]
+        [*OPEN, (b"V?\r\n", [b"V?\r", b"\nCH1 +0000 CH2 -12", SHEET[17:] + b"\r\nDo", b"ne\r\n"])]
     )
     epc = await opened(wire)
     assert await epc.read_voltages() == {1: 0.0, 2: -1.25, 3: 0.5, 4: 5.0}
@@ -182,8 +185,14 @@ async def test_a_power_cycle_is_reported_with_the_voltages_it_changed(
     scripted: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     wire = scripted(
-        [*OPEN, reply(b"V1,100"), reply(b"V?", ZERO.replace(b"CH1 +0000", b"CH1 +0100"))]
-        + [(b"V?\r\n", None), *OPEN, reply(b"V?", ZERO)]
+        [
+            *OPEN,
+            reply(b"V1,100"),
+            reply(b"V?", ZERO.replace(b"CH1 +0000", b"CH1 +0100")),
+            (b"V?\r\n", None),
+            *OPEN,
+            reply(b"V?", ZERO),
+        ]
     )
     epc = await opened(wire, timeout_s=0.02)
     await epc.set_voltages({1: 0.1})
@@ -203,8 +212,13 @@ async def test_make_safe_takes_every_channel_to_rest_and_checks(
     scripted: Callable[..., Any],
 ) -> None:
     wire = scripted(
-        [*OPEN, reply(b"M?", b"DC"), reply(b"V1,250"), reply(b"V3,250")]
-        + [reply(b"V?", b"CH1 +0250 CH2 +4000 CH3 +0250 CH4 +0000")]
+        [
+            *OPEN,
+            reply(b"M?", b"DC"),
+            reply(b"V1,250"),
+            reply(b"V3,250"),
+            reply(b"V?", b"CH1 +0250 CH2 +4000 CH3 +0250 CH4 +0000"),
+        ]
     )
     epc = await opened(wire, channels=(1, 3), rest_voltage_v=0.25)
     await epc.make_safe()
@@ -279,3 +293,43 @@ def test_any_text_is_voltages_or_an_instrument_error(lines: list[str]) -> None:
             parse("epc", lines)
         except InstrumentError:
             continue
+
+
+class AnyReplies:
+    """A unit that answers every command with the next of some bytes, or not at all."""
+
+    def __init__(self, replies: list[bytes]) -> None:
+        self._replies = replies
+        self._arrived = asyncio.Queue[bytes]()
+
+    async def open(self) -> None:
+        self._arrived = asyncio.Queue()
+
+    async def send(self, data: bytes) -> None:
+        if self._replies and (answer := self._replies.pop(0)):
+            self._arrived.put_nowait(answer)
+
+    async def receive(self) -> bytes:
+        return await self._arrived.get()
+
+    async def close(self) -> None:
+        pass
+
+
+PLAUSIBLE = st.sampled_from([answer for _, answer in OPEN] + [b"Done\r\n", b"Error!\r\n"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=30), PLAUSIBLE), max_size=12))
+def test_any_replies_lead_to_an_instrument_error_or_none(replies: list[bytes]) -> None:
+    async def run() -> None:
+        channel = AnyReplies(replies)
+        connector = Connector(memory={"wire": lambda: channel})
+        epc = Epc400("epc", "memory:wire", Epc400Options(), connector)
+        for action in (epc.open, epc.read_voltages, epc.make_safe):
+            try:
+                await action()
+            except InstrumentError:
+                continue
+
+    virtual_time.run(run())

@@ -1,0 +1,152 @@
+"""Decisions from a posterior: which setting to recommend, and which to measure next."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import kinematics, rotation
+from calibration.posterior import RotationPosterior
+from calibration.retarders import Parameters
+
+Array = NDArray[np.float64]
+
+DESIGN_SAMPLES = 128
+CLAIM_SAMPLES = 384
+"""Posterior samples behind a claim, apart from those that the recommendation was chosen with."""
+
+MODES_TRIED = 4
+SAMPLES_TRIED = 8
+STARTS_TRIED = 2
+ANYWHERE = 20
+NEARBY_HALF_WAVES = (0.02, 0.04, 0.08, 0.16, 0.32)
+NEARBY_EACH = 5
+
+EXCESS_PER_SQUARE_ANGLE = np.array([1.0, 1.0, 2.0]) / 8
+"""QBER, mean of both bases, per squared rotation about S1, S2, S3; rad^-2."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The setting with the lowest expected excess, and what is expected there.
+
+    Attributes:
+        setting_v: Shape ``(K,)``.
+        excess: QBER above the floor in each of CLAIM_SAMPLES posterior samples.
+        floor: Floor in each of them.
+        solutions_v: Other settings that align some sample, shape ``(C, K)``.
+        samples: The DESIGN_SAMPLES posterior samples it was chosen with.
+    """
+
+    setting_v: Array
+    excess: Array
+    floor: Array
+    solutions_v: Array
+    samples: Parameters
+
+
+def recommend(
+    posterior: RotationPosterior,
+    rng: np.random.Generator,
+    span_v: Array,
+    previous_v: Array | None = None,
+) -> Recommendation:
+    """Choose the setting of lowest posterior-mean excess among those that align some sample.
+
+    Args:
+        posterior: What is known.
+        rng: For samples and starts.
+        span_v: Lowest and highest voltages, shape ``(2, K)``.
+        previous_v: Recommendation before; it and its re-polished version compete.
+    """
+    drawn = posterior.samples(rng, DESIGN_SAMPLES + CLAIM_SAMPLES)
+    samples, claims = drawn[:DESIGN_SAMPLES], drawn[DESIGN_SAMPLES:]
+    tried = Parameters.concatenate([posterior.modes[:MODES_TRIED], samples[:SAMPLES_TRIED]])
+    starts = rng.uniform(
+        span_v[0], span_v[1], size=(STARTS_TRIED, len(tried), posterior.chain.channels)
+    )
+    if previous_v is not None:
+        polish = np.broadcast_to(previous_v, (1, *starts.shape[1:]))
+        starts = np.concatenate([polish, starts])
+    repeated = np.tile(np.arange(len(tried)), len(starts))
+    solutions, _ = kinematics.align(
+        posterior.chain, tried[repeated], starts.reshape(len(repeated), -1), span_v
+    )
+    if previous_v is not None:
+        solutions = np.concatenate([solutions, previous_v[None]])
+    expected = posterior.chain.excess(samples, solutions).mean(axis=0)
+    setting = solutions[np.argmin(expected)]
+    return Recommendation(
+        setting_v=setting,
+        excess=posterior.chain.excess(claims, setting[None])[:, 0],
+        floor=claims.floor,
+        solutions_v=solutions[: len(tried)],
+        samples=samples,
+    )
+
+
+def next_setting(
+    posterior: RotationPosterior,
+    best: Recommendation,
+    rng: np.random.Generator,
+    span_v: Array,
+    counts: Array,
+) -> Array:
+    """Choose the measurement that promises to reduce the expected excess most.
+
+    Ensemble A-optimal design: over posterior samples, the covariance between the rotation left at
+    the recommended setting and the error probabilities at a candidate tells how much of the former
+    a measurement there would remove. Needs no derivatives and copes with several modes.
+
+    Args:
+        posterior: What is known.
+        best: The recommendation drawn from it.
+        rng: For candidates.
+        span_v: Lowest and highest voltages, shape ``(2, K)``.
+        counts: Counts to expect in each of the four binomials, shape ``(2, 2)``.
+
+    Returns:
+        Voltages, shape ``(K,)``.
+    """
+    candidates = _candidates(best, rng, span_v, posterior.chain.half_wave_v)
+    predicted = posterior.chain.error_probability(best.samples, candidates)
+    predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
+    remaining = posterior.chain.rotation(best.samples, best.setting_v[None])[:, 0]
+    gain = expected_gain(rotation.log(remaining), predicted, counts.ravel())
+    chosen: Array = candidates[np.argmax(gain)]
+    return chosen
+
+
+def expected_gain(remaining_rad: Array, predicted: Array, counts: Array) -> Array:
+    """Estimate by how much each candidate's counts would reduce the expected excess.
+
+    Args:
+        remaining_rad: Rotation left at the recommended setting, shape ``(S, 3)``.
+        predicted: Error probabilities at the candidates, shape ``(C, S, 4)``.
+        counts: Counts to expect, shape ``(4,)``.
+
+    Returns:
+        QBER, shape ``(C,)``.
+    """
+    samples = len(remaining_rad)
+    noise = np.mean(predicted * (1 - predicted), axis=1) / np.maximum(counts, 1e-9)
+    angles = remaining_rad - remaining_rad.mean(axis=0)
+    spread = predicted - predicted.mean(axis=1, keepdims=True)
+    cross = angles.T @ spread / samples
+    total = np.swapaxes(spread, -1, -2) @ spread / samples + noise[..., None] * np.eye(4)
+    informed = np.linalg.solve(total, np.swapaxes(cross, 1, 2))
+    removed = np.sum(cross * np.swapaxes(informed, 1, 2), axis=-1)
+    gain: Array = removed @ EXCESS_PER_SQUARE_ANGLE
+    return gain
+
+
+def _candidates(
+    best: Recommendation, rng: np.random.Generator, span_v: Array, half_wave_v: Array
+) -> Array:
+    """Gather settings worth a measurement: aligned ones, some nearby and some anywhere."""
+    channels = len(half_wave_v)
+    reach = np.repeat(NEARBY_HALF_WAVES, NEARBY_EACH)[:, None] * half_wave_v
+    nearby = best.setting_v + reach * rng.normal(size=(len(reach), channels))
+    anywhere = rng.uniform(span_v[0], span_v[1], size=(ANYWHERE, channels))
+    here = best.setting_v[None]
+    return np.concatenate([here, best.solutions_v, np.clip(nearby, *span_v), anywhere])

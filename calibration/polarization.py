@@ -1,0 +1,272 @@
+"""The polarization stage: turn what arrives until it meets the receiver's bases."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from pydantic import BaseModel, ConfigDict, Field
+
+from calibration.bench import Bench
+from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
+from calibration.metering import Progress, Rules
+from calibration.posterior import RotationPosterior
+from calibration.retarders import DEFAULT_AZIMUTH_DEG, Prior
+from calibration.sampler import FIRST_SETTINGS, RotationSampler
+from calibration.searches import (
+    Finding,
+    Search,
+    SearchBuilder,
+    Setting,
+    StockSearch,
+    cma_es,
+)
+from calibration.stages import StageResult, StageRun
+from calibration.trials import Params, Space, TrialLog
+
+__all__ = ["PolarizationSettings", "PolarizationStage", "Progress", "StageResult"]
+
+STAGE = "polarization"
+
+N_PHOTONS = "n_photons"
+"""Parameter of a trial by which the model's sampler asks for a number of detections."""
+
+MOST_PHOTONS_ASKED = 1_000_000_000
+"""Largest number of detections that a trial's parameter can hold."""
+
+MISFIT_CHI2 = 4.0
+MISFIT_SETTINGS = 9
+"""Chi-square per degree of freedom above which the model does not fit, once as many settings are
+measured that a wrong mode of the posterior has had time to die."""
+
+
+class PolarizationSettings(BaseModel):
+    """What the stage turns, how it searches, and what it may spend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    knobs: tuple[str, ...] = Field(
+        min_length=1, description="Retarders, in the order in which light passes them."
+    )
+    sampler: Literal["model", "tpe", "cma-es"] = "model"
+    target_excess: float = Field(
+        0.003, gt=0, lt=0.5, description="Wanted QBER above the best reachable one, 0 to 1."
+    )
+    acceptable_qber: float = Field(
+        0.03,
+        gt=0,
+        lt=0.5,
+        description="Without a model no excess is known; above this QBER the next search is tried.",
+    )
+    max_photons: int = Field(10_000_000, ge=100, description="Detections, everything counted.")
+    max_settings: int = Field(400, ge=1, description="Settings measured.")
+    before_photons: int = Field(500, ge=10, description="Detections at the setting in force.")
+    first_dwell: int = Field(100, ge=10, description="Detections at each of the first settings.")
+    most_dwell: int = Field(20_000, ge=10, description="Detections at any setting of the search.")
+    photons_per_trial: int = Field(4000, ge=10, description="For samplers without a model.")
+    half_wave_v: float = Field(2.5, gt=0, description="Nominal half-wave voltage of a retarder, V.")
+    azimuth_deg: tuple[float, ...] = Field(
+        DEFAULT_AZIMUTH_DEG, description="Nominal Stokes azimuths of the retarders, degrees."
+    )
+    scale_sigma: float = Field(
+        0.06, gt=0, description="Relative uncertainty of the half-wave voltages."
+    )
+    azimuth_sigma_deg: float = Field(6.0, gt=0, description="Uncertainty of the azimuths, degrees.")
+
+    def rules(self) -> Rules:
+        """Give the part that concerns every stage."""
+        return Rules(
+            target_excess=self.target_excess,
+            acceptable_qber=self.acceptable_qber,
+            max_photons=self.max_photons,
+            max_settings=self.max_settings,
+            before_photons=self.before_photons,
+        )
+
+
+class ModelSearch:
+    """The model-based search: estimates both fibres and the controller from all counts.
+
+    Its finding is final when the excess is below the target with 90 % probability; a fresh window
+    refutes it if the QBER is above the expected floor by more than the target.
+
+    Args:
+        sampler: The sampler.
+        space: Its search space.
+        target_excess: Wanted QBER above the best reachable one.
+    """
+
+    name = "model"
+    patience = 2
+    rivals = 0
+
+    def __init__(
+        self,
+        sampler: RotationSampler,
+        space: Space,
+        target_excess: float,
+    ) -> None:
+        self.sampler = sampler
+        self.space = space
+        self._target_excess = target_excess
+
+    def params(self, setting: Setting, photons: int) -> Params:
+        """Write a setting as a trial."""
+        return {**setting, N_PHOTONS: min(max(photons, 1), MOST_PHOTONS_ASKED)}
+
+    def photons(self, params: Params) -> int:
+        """Tell how many detections the sampler asked for."""
+        return int(params[N_PHOTONS])
+
+    def assess(self, study: Study) -> Finding:
+        """Judge by the posterior."""
+        advice = self.sampler.advice(study)
+        misfit = None
+        if advice.chi2_per_dof > MISFIT_CHI2 and advice.settings >= MISFIT_SETTINGS:
+            misfit = (
+                f"the model does not fit (chi-square per degree of freedom "
+                f"{advice.chi2_per_dof:.1f} after {advice.settings} settings)"
+            )
+        enough = advice.settings >= FIRST_SETTINGS
+        return Finding(
+            setting=advice.setting,
+            is_final=enough and advice.is_within(self._target_excess),
+            predicted_qber=advice.predicted_qber,
+            ceiling=min(max(advice.predicted_qber, advice.floor + self._target_excess), 1.0),
+            excess_mean=advice.excess_mean,
+            excess_q90=advice.excess_q90,
+            posterior=advice.posterior,
+            misfit=misfit,
+        )
+
+
+class PolarizationStage:
+    """Aligns the polarization with the receiver.
+
+    Args:
+        settings: What it turns and may spend.
+        seed: Fixes every suggestion.
+
+    Attributes:
+        result: How the latest run ended, also if ``run`` raised; None before.
+    """
+
+    def __init__(self, settings: PolarizationSettings, seed: int = 0) -> None:
+        self._settings = settings
+        self._seed = seed
+        self.result: StageResult | None = None
+
+    async def run(
+        self,
+        bench: Bench,
+        log: TrialLog,
+        on_progress: Callable[[Progress], None],
+        start_setting: Setting,
+        *,
+        warm: Mapping[str, Any] | None = None,
+        study: str = STAGE,
+        resume: bool = False,
+    ) -> StageResult:
+        """Measure, search, verify by a fresh window, compare with before.
+
+        Args:
+            bench: Knobs and receiver.
+            log: The record of trials.
+            on_progress: Told after every window.
+            start_setting: Setting in force; put back if the stage does not end well.
+            warm: ``posterior`` of an earlier result: what it knew of the controller (not of the
+                fibre, which has turned since) becomes the prior. Ignored if it is of another
+                controller or cannot be read.
+            study: Name of the study in the record.
+            resume: Whether past trials of that study are fed to the sampler: only right while the
+                fibre has not turned, as after a short interruption.
+
+        Raises:
+            KeyError: A knob is missing in ``start_setting``.
+            asyncio.CancelledError: The run was cancelled; the start setting is in force again, or
+                ``result`` says why not.
+        """
+        space = self._space(bench)
+        start = {
+            name: min(max(start_setting[name], allowed.low), allowed.high)
+            for name, allowed in space.items()
+        }
+        run = StageRun(
+            STAGE,
+            study,
+            bench,
+            log,
+            on_progress,
+            start,
+            self._settings.rules(),
+            seed=self._seed,
+            resume=resume,
+        )
+        try:
+            return await run.run(self._searches(space, warm))
+        finally:
+            self.result = run.result
+
+    def _space(self, bench: Bench) -> dict[str, FloatDistribution]:
+        return {name: FloatDistribution(*bench.limits(name)) for name in self._settings.knobs}
+
+    def _searches(
+        self, space: Mapping[str, FloatDistribution], warm: Mapping[str, Any] | None
+    ) -> Sequence[SearchBuilder]:
+        """Put the searches in the order in which they are tried."""
+
+        def model(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
+            return self._model(space, warm)
+
+        def descent(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
+            sampler = CoordinateDescentSampler(
+                space, setting, periods=2 * self._settings.half_wave_v, seed=self._seed
+            )
+            return DescentSearch(sampler, space, self._settings.target_excess)
+
+        def evolution(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
+            return self._stock("cma-es", cma_es(self._seed, past), space)
+
+        def tpe(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
+            return self._stock("tpe", TPESampler(seed=self._seed), space)
+
+        return {"model": (model, descent, evolution), "tpe": (tpe,), "cma-es": (evolution,)}[
+            self._settings.sampler
+        ]
+
+    def _model(
+        self, space: Mapping[str, FloatDistribution], warm: Mapping[str, Any] | None
+    ) -> ModelSearch:
+        settings = self._settings
+        photons = IntDistribution(1, MOST_PHOTONS_ASKED, log=True)
+        whole: dict[str, FloatDistribution | IntDistribution] = {**space, N_PHOTONS: photons}
+        sampler = RotationSampler(
+            whole,
+            half_wave_v=settings.half_wave_v,
+            azimuth_deg=settings.azimuth_deg,
+            scale_sigma=settings.scale_sigma,
+            azimuth_sigma_deg=settings.azimuth_sigma_deg,
+            prior=_controller_prior(warm, len(space)),
+            first_photons=settings.first_dwell,
+            most_photons=settings.most_dwell,
+            seed=self._seed,
+        )
+        return ModelSearch(sampler, whole, settings.target_excess)
+
+    def _stock(
+        self, name: str, sampler: BaseSampler, space: Mapping[str, FloatDistribution]
+    ) -> StockSearch:
+        return StockSearch(name, sampler, space, self._settings.photons_per_trial)
+
+
+def _controller_prior(warm: Mapping[str, Any] | None, channels: int) -> Prior | None:
+    """Read what an earlier alignment knew of the controller; None if it cannot be used."""
+    if warm is None:
+        return None
+    try:
+        posterior = RotationPosterior.from_dict(warm)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return posterior.controller_prior() if posterior.chain.channels == channels else None

@@ -1,0 +1,401 @@
+"""Holding an alignment while key is made: follows the fibre with the counts that come anyway.
+
+A bank of filters follows the rotation in front of the controller. Near the optimum the error counts
+are blind to first order, so every setting carries a dither, as small as what is not known: 0.7
+standard deviations of the angle is the optimum for any drift and any count rate.
+
+    tracker = Tracker(posterior, setting, limits, now_s=now)
+    while True:
+        proposal = tracker.next_setting(now)
+        ...  # set the voltages, count for about proposal.window_s
+        report = tracker.update(clicks, setting, now)
+        if report.lost:
+            break  # align anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import kinematics, rotation
+from calibration.clicks import Clicks
+from calibration.design import EXCESS_PER_SQUARE_ANGLE
+from calibration.filter_bank import FilterBank
+from calibration.loss_of_lock import LossOfLock
+from calibration.posterior import RotationPosterior
+from calibration.retarders import Parameters, RetarderChain
+
+Array = NDArray[np.float64]
+
+DITHER_SIGMAS = 0.7
+"""Dither, in standard deviations of the angle that it probes: the optimum is sqrt(1/2)."""
+
+LARGEST_DITHER_RAD = 0.3
+
+WINDOW_SHARE = 0.05
+"""Length of a window as a share of the time in which drift doubles the variance."""
+
+FLOOR_MEMORY = 5e6
+"""Sifted counts over which the floor is averaged."""
+
+FLOOR_FREEZES_AT = 0.3
+"""Score of the test for a lost lock above which the floor is no longer learnt: it must not explain
+away what the test is about to find."""
+
+EXCESS_FLUCTUATION = 12.0
+"""Largest ordinary excess, in units of the expected one. The excess is a weighted chi-square of the
+rotation that is left; it exceeds this once in 10^6 independent states."""
+
+FLOOR_SIGMAS = 4.0
+
+LARGEST_EXCESS = 0.05
+"""Expected excess above which the filters' linear picture, and with it the lock, is lost."""
+
+CENTRING_RAD = 0.05
+"""Retardance by which a window moves a channel at its limit towards the middle of its range, as
+far as other channels can make up for it."""
+
+IK_STEPS = 6
+LEAST_FLOOR, LARGEST_FLOOR = 1e-6, 0.45
+
+_NORMAL = np.random.default_rng(0).normal(size=(512, 3))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to set for the next window.
+
+    Attributes:
+        setting: Voltage of each channel, dither included.
+        dither: Voltage of each channel that is dither.
+        dither_rad: Dither as rotation about S1 and S2 in front of the receiver, rad.
+        window_s: How long to count, s.
+    """
+
+    setting: dict[str, float]
+    dither: dict[str, float]
+    dither_rad: tuple[float, float]
+    window_s: float
+
+    @property
+    def held(self) -> dict[str, float]:
+        """The setting without dither: the one to go back to."""
+        return {name: volts - self.dither[name] for name, volts in self.setting.items()}
+
+
+@dataclass(frozen=True)
+class TrackerReport:
+    """What a window told.
+
+    Attributes:
+        expected_excess: Expected QBER above the floor, dither included.
+        excess_q90: Bound on it that holds with a probability of 90 %.
+        innovation: Evidence that the lock is lost, as a share of what is demanded.
+        lost: Whether the lock is lost; stays so.
+        photons: Detections of the window.
+        floor: QBER at perfect alignment, as learnt.
+        drift_rad: Drift of the fibre per axis in one second, as learnt, rad.
+        dark: Whether nothing was learnt because nothing arrived.
+    """
+
+    expected_excess: float
+    excess_q90: float
+    innovation: float
+    lost: bool
+    photons: int
+    floor: float
+    drift_rad: float
+    dark: bool
+
+
+class Tracker:
+    """Follows the fibre; knows voltages and counts, no instruments and no clock.
+
+    Args:
+        posterior: What an alignment learnt, as an object or as stored.
+        setting: Setting in force, by channel.
+        limits: Lowest and highest voltage of each channel, in the order in which light passes them.
+        now_s: Time, s, of any clock that does not jump.
+        drift_rad: Guess of the fibre's drift per axis in one second, rad; right within a factor of
+            ten it costs nothing, and the bank follows the data beyond that.
+        window_s: Shortest and longest window to propose, s.
+
+    Raises:
+        KeyError: The posterior is incomplete, or the setting lacks a channel.
+        ValueError: The posterior is malformed or has another number of channels.
+    """
+
+    def __init__(
+        self,
+        posterior: RotationPosterior | Mapping[str, Any],
+        setting: Mapping[str, float],
+        limits: Mapping[str, tuple[float, float]],
+        *,
+        now_s: float,
+        drift_rad: float = 0.003,
+        window_s: tuple[float, float] = (0.001, 1.0),
+    ) -> None:
+        if not isinstance(posterior, RotationPosterior):
+            posterior = RotationPosterior.from_dict(posterior)
+        if posterior.chain.channels != len(limits):
+            raise ValueError(f"{len(limits)} channels, posterior of {posterior.chain.channels}")
+        self._posterior = posterior
+        self._names = tuple(limits)
+        self._span_v = np.array([limits[name] for name in self._names], dtype=float).T
+        self._window_s = window_s
+        self._held_v = self._vector(setting)
+        self._measured_v = self._held_v
+        self._bank = FilterBank.around(
+            drift_rad, self._mode.fibre[0], _turn_covariance(posterior, self._held_v)
+        )
+        variances = np.diagonal(posterior.covariance[0])
+        self._gain_variance = float(variances[6 : 6 + len(limits)].mean())
+        self._floor = float(self._mode.floor[0])
+        self._floor_counts = (1 - self._floor) / (self._floor * float(variances[-1]))
+        self._test = LossOfLock()
+        self._windows = 0
+        self._is_dark = self._is_lost = False
+        self._now_s = now_s
+
+    @property
+    def floor(self) -> float:
+        """QBER at perfect alignment, as learnt."""
+        return self._floor
+
+    @property
+    def drift_rad(self) -> float:
+        """Drift of the fibre per axis in one second, as learnt, rad."""
+        return float(np.sqrt(self._bank.drift_variance))
+
+    def next_setting(self, now_s: float) -> Proposal:
+        """Choose the setting of the next window: aligned for the expected fibre, plus dither.
+
+        While dark or lost, the setting is held without dither.
+
+        Args:
+            now_s: Time at which the window will start, s.
+        """
+        fibre, covariance = self._bank.mixture()
+        dither_v, dither_rad = np.zeros(len(self._names)), np.zeros(2)
+        if not (self._is_dark or self._is_lost):
+            members = replace(self._mode, fibre=fibre[None])
+            start_v = self._held_v + self._centring(members)
+            aligned, _ = kinematics.align(
+                self._chain, members, start_v[None], self._span_v, steps=IK_STEPS
+            )
+            self._held_v = aligned[0]
+            waited_s = max(now_s - self._now_s, 0.0)
+            covariance = covariance + self._bank.drift_variance * waited_s * np.eye(3)
+            dither_v, dither_rad = self._dither(members, covariance)
+        setting_v = np.clip(self._held_v + dither_v, *self._span_v)
+        self._windows += 1
+        return Proposal(
+            setting=self._named(setting_v),
+            dither=self._named(setting_v - self._held_v),
+            dither_rad=(float(dither_rad[0]), float(dither_rad[1])),
+            window_s=self._advised_window_s(covariance),
+        )
+
+    def update(
+        self, clicks: Clicks, setting: Mapping[str, float], now_s: float, *, dark: bool = False
+    ) -> TrackerReport:
+        """Learn from one window.
+
+        Without counts in the matched bases the fibre is followed only as far as the mismatched ones
+        show it, and a lost lock cannot be noticed.
+
+        Args:
+            clicks: Counts of the window.
+            setting: What was in force while counting, as read back, by channel.
+            now_s: Time at which the window ended, s.
+            dark: Whether what arrived is not light; a window without any count is dark in any case.
+
+        Returns:
+            What is known by now. After a dark window only the uncertainty has grown.
+        """
+        voltages = self._vector(setting)
+        self._let_pass(voltages, now_s)
+        behind = self._behind(voltages)
+        n, k = clicks.by_basis()
+        trials, errors = n.ravel().astype(float), k.ravel().astype(float)
+        self._is_dark = dark or trials.sum() == 0
+        if not self._is_dark:
+            predicted = self._bank.weights @ self._bank.expected(behind, self._floor)
+            self._judge(behind, trials, errors)
+            self._bank.update(behind, self._floor, trials, errors)
+            self._learn_floor(predicted, trials, errors)
+        mean, q90 = self._expected_excess(behind)
+        self._is_lost |= self._test.score >= 1 or mean > LARGEST_EXCESS
+        return TrackerReport(
+            expected_excess=mean,
+            excess_q90=q90,
+            innovation=self._test.score,
+            lost=self._is_lost,
+            photons=clicks.photons,
+            floor=self._floor,
+            drift_rad=self.drift_rad,
+            dark=self._is_dark,
+        )
+
+    def posterior(self) -> RotationPosterior:
+        """Give what is known by now, for storing and for the next alignment or tracker.
+
+        The tracker knows the rotation in front of the controller only up to what the controller's
+        errors do at the setting held; the fibre's covariance with them follows from that.
+        """
+        fibre, covariance = self._bank.mixture()
+        mode = replace(self._mode, fibre=fibre[None], log_floor=np.log(np.array([self._floor])))
+        _, axes = self._chain.tangent_axes(mode, self._held_v[None])
+        others = np.s_[3 : self._chain.size - 1]
+        effect = axes[0, 0, others].T
+        joint = self._posterior.covariance[0].copy()
+        joint[-1], joint[:, -1] = 0.0, 0.0
+        joint[-1, -1] = (1 - self._floor) / (self._floor * self._floor_counts)
+        shared = effect @ joint[others, others]
+        joint[:3, others], joint[others, :3] = -shared, -shared.T
+        joint[:3, :3] = covariance + shared @ effect.T
+        return replace(
+            self._posterior, modes=mode, covariance=joint[None], weights=np.ones(1), seen=None
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give the whole state, JSON-able; :meth:`restore` goes on from it."""
+        return {
+            "posterior": self._posterior.to_dict(),
+            "limits": dict(zip(self._names, self._span_v.T.tolist(), strict=True)),
+            "window_s": list(self._window_s),
+            "held": self._named(self._held_v),
+            "measured": self._named(self._measured_v),
+            "bank": self._bank.to_dict(),
+            "floor": self._floor,
+            "floor_counts": self._floor_counts,
+            "test": self._test.sums.tolist(),
+            "windows": self._windows,
+            "is_dark": self._is_dark,
+            "is_lost": self._is_lost,
+        }
+
+    @classmethod
+    def restore(cls, stored: Mapping[str, Any], *, now_s: float, gap_s: float = 0.0) -> Tracker:
+        """Go on from a snapshot.
+
+        Args:
+            stored: What :meth:`snapshot` gave.
+            now_s: Time by the present clock, s.
+            gap_s: Time since the snapshot, in which the fibre drifted unseen, s.
+        """
+        shortest_s, longest_s = stored["window_s"]
+        tracker = cls(
+            stored["posterior"],
+            stored["held"],
+            {name: (low, high) for name, (low, high) in stored["limits"].items()},
+            now_s=now_s - gap_s,
+            window_s=(shortest_s, longest_s),
+        )
+        tracker._measured_v = tracker._vector(stored["measured"])
+        tracker._bank = FilterBank.from_dict(stored["bank"])
+        tracker._floor, tracker._floor_counts = stored["floor"], stored["floor_counts"]
+        tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
+        tracker._windows = stored["windows"]
+        tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
+        return tracker
+
+    @property
+    def _chain(self) -> RetarderChain:
+        return self._posterior.chain
+
+    @property
+    def _mode(self) -> Parameters:
+        """Best mode of the alignment: what is taken as known of controller and receiver."""
+        return self._posterior.modes[:1]
+
+    def _vector(self, setting: Mapping[str, float]) -> Array:
+        return np.array([setting[name] for name in self._names], dtype=float)
+
+    def _named(self, voltages: Array) -> dict[str, float]:
+        return dict(zip(self._names, voltages.tolist(), strict=True))
+
+    def _behind(self, voltages: Array) -> Array:
+        """Compute the rotation of controller and receiver, shape ``(3, 3)``."""
+        behind: Array = (
+            self._mode.receiver[0] @ self._chain.controller(self._mode, voltages[None])[0, 0]
+        )
+        return behind
+
+    def _let_pass(self, voltages: Array, now_s: float) -> None:
+        """Widen the filters for the drift, and for how well a change of voltage is known."""
+        moved_rad = np.pi / self._chain.half_wave_v * (voltages - self._measured_v)
+        move_variance = self._gain_variance * float(moved_rad @ moved_rad)
+        self._bank.predict(max(now_s - self._now_s, 0.0), move_variance)
+        self._now_s, self._measured_v = now_s, voltages
+
+    def _centring(self, members: Parameters) -> Array:
+        """Pull channels from their limits along turns that cancel each other."""
+        low, high = self._span_v
+        off_centre = np.clip((2 * self._held_v - low - high) / (high - low), -1, 1)
+        _, axes = self._chain.actuator_axes(members, self._held_v[None])
+        effect = axes[0, 0].T
+        pull = -CENTRING_RAD * off_centre**3
+        pull -= np.linalg.pinv(effect) @ (effect @ pull)
+        return pull * self._chain.half_wave_v / np.pi
+
+    def _dither(self, members: Parameters, covariance: Array) -> tuple[Array, Array]:
+        """Turn about S1 and S2 in front of the receiver, as far as the angles are unknown."""
+        controller, axes = self._chain.actuator_axes(members, self._held_v[None])
+        behind = members.receiver[0] @ controller[0, 0]
+        sigma = np.sqrt(np.diagonal(behind @ covariance @ behind.T)[:2])
+        signs = np.array([(-1.0) ** self._windows, (-1.0) ** (self._windows // 2)])
+        dither_rad = signs * np.minimum(DITHER_SIGMAS * sigma, LARGEST_DITHER_RAD)
+        turn = behind.T @ np.append(dither_rad, 0.0)
+        step = kinematics.shortest_step(np.swapaxes(axes[0], -1, -2), turn[None])[0]
+        rad_per_v = np.pi / self._chain.half_wave_v * (1 + members.scale[0])
+        return step / rad_per_v, dither_rad
+
+    def _advised_window_s(self, covariance: Array) -> float:
+        variance = float(np.trace(covariance)) / 3
+        advised_s = WINDOW_SHARE * variance / self._bank.drift_variance
+        return float(np.clip(advised_s, *self._window_s))
+
+    def _judge(self, behind: Array, trials: Array, errors: Array) -> None:
+        """Test whether the errors exceed what the filters and noise explain."""
+        fibre, covariance = self._bank.mixture()
+        spread = np.diagonal(behind @ covariance @ behind.T) @ EXCESS_PER_SQUARE_ANGLE
+        whole = behind @ fibre
+        meant = 0.25 * (1 - 2 * self._floor) * (2 - whole[0, 0] - whole[1, 1])
+        unsure = np.sqrt(self._floor * (1 - self._floor) / self._floor_counts)
+        limit = self._floor + FLOOR_SIGMAS * unsure + meant + EXCESS_FLUCTUATION * spread
+        self._test.update(trials[0] + trials[3], errors[0] + errors[3], float(limit))
+
+    def _learn_floor(self, predicted: Array, trials: Array, errors: Array) -> None:
+        """Average what is seen in the matched bases beyond the prediction."""
+        matched = trials[0] + trials[3]
+        if matched == 0 or self._test.score > FLOOR_FREEZES_AT:
+            return
+        beyond = errors[0] + errors[3] - predicted[0] * trials[0] - predicted[3] * trials[3]
+        self._floor += float(beyond / (self._floor_counts + matched))
+        self._floor = float(np.clip(self._floor, LEAST_FLOOR, LARGEST_FLOOR))
+        self._floor_counts = min(self._floor_counts + matched, FLOOR_MEMORY)
+
+    def _expected_excess(self, behind: Array) -> tuple[float, float]:
+        """Give mean and 90 % quantile of the excess at a setting."""
+        fibre, covariance = self._bank.mixture()
+        left = rotation.log(behind @ fibre)
+        root = np.linalg.cholesky(behind @ covariance @ behind.T)
+        sampled = (left + _NORMAL @ root.T) ** 2 @ EXCESS_PER_SQUARE_ANGLE
+        mean = (left**2 + np.sum(root**2, axis=-1)) @ EXCESS_PER_SQUARE_ANGLE
+        visibility = 1 - 2 * self._floor
+        return float(visibility * mean), float(visibility * np.quantile(sampled, 0.9))
+
+
+def _turn_covariance(posterior: RotationPosterior, voltages: Array) -> Array:
+    """Map the covariance of all parameters to one rotation in front of the controller."""
+    mode = posterior.modes[:1]
+    _, axes = posterior.chain.tangent_axes(mode, voltages[None])
+    effect = axes[0, 0]
+    covariance: Array = effect.T @ posterior.covariance[0, :-1, :-1] @ effect
+    return covariance

@@ -1,0 +1,6 @@
+"""``python -m qkdctl``."""
+
+from qkdctl.cli.main import main
+
+if __name__ == "__main__":
+    main()

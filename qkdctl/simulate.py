@@ -1,0 +1,249 @@
+"""Put the simulated bench behind a testbed file: the one place where both are known."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import tomlkit
+
+from calibration.clicks import STATES
+from drivers.attenuators.keysight_n77xx import N77xxOptions
+from drivers.polarization_controllers.ozoptics_epc400 import Epc400Options
+from qkdctl.config import (
+    InstrumentConfig,
+    Problem,
+    Testbed,
+    TestbedFileError,
+    parse_testbed,
+    read_toml,
+)
+from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
+from sim.control import ask as ask_bench
+from sim.control import serve_control
+from sim.epc400 import Epc400Settings
+from sim.fibre import FibreSettings
+from sim.id900 import Id900Settings
+from sim.n77xx import N77xxSettings
+from sim.receiver import ReceiverSettings
+from sim.record import Limits
+from sim.source import SourceSettings
+from sim.squeezers import SqueezerSettings
+from sim.state_source import StateSourceSettings
+from sim.twin import TwinSettings
+
+__all__ = ["ask_bench", "build_bench", "run_simulate", "serve_simulated", "with_resources"]
+
+TRANSPORTS: Mapping[str, Transport] = {
+    "serial": "pty",
+    "tcp": "tcp",
+    "visa": "visa",
+    "zmq": "zmq",
+}
+"""How the simulated unit is reached, by the scheme of the resource in the testbed file."""
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def run_simulate(
+    path: Path, *, seed: int | None, write: Path | None, control: Path | None
+) -> int:
+    """Serve the instruments of a testbed file, simulated, until SIGTERM or SIGINT.
+
+    Args:
+        path: Testbed file.
+        seed: Seed of the bench instead of the file's.
+        write: Where to write the file with the simulated resources; None prints it.
+        control: Socket of the bench's side channel (truth, faults), or None.
+
+    Returns:
+        Exit status: 0 stopped, 1 it cannot be served, 2 mistakes in the file.
+    """
+    try:
+        asyncio.run(_simulate(path, seed, write, control))
+    except TestbedFileError as exc:
+        for problem in exc.problems:
+            sys.stderr.write(f"error: {problem}\n")
+        return EXIT_USAGE
+    except OSError as exc:
+        sys.stderr.write(f"error: the simulated bench cannot be served: {exc}\n")
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+@asynccontextmanager
+async def serve_simulated(path: Path, seed: int | None) -> AsyncIterator[Testbed]:
+    """Serve a testbed file's instruments in this process; yield the file with their resources.
+
+    Raises:
+        TestbedFileError: The file is wrong, or names what cannot be simulated.
+    """
+    document = read_toml(path)
+    bench = build_bench(parse_testbed(document, str(path)), str(path), seed)
+    with TemporaryDirectory(prefix="qkdctl-bench-") as directory:
+        async with bench.serving(Path(directory)) as resources:
+            yield parse_testbed(with_resources(document, resources), str(path))
+
+
+def build_bench(config: Testbed, where: str, seed: int | None = None) -> SimulatedBench:
+    """Build the bench that a testbed file describes.
+
+    Args:
+        config: The testbed file.
+        where: Its name, for errors.
+        seed: Seed instead of the file's.
+
+    Raises:
+        TestbedFileError: An instrument cannot be simulated.
+    """
+    instruments = []
+    for name, entry in config.instruments.items():
+        try:
+            instruments.append(_instrument(name, entry))
+        except _NotSimulatedError as exc:
+            cure = "leave it out of a file that is to be simulated"
+            raise TestbedFileError(
+                [Problem(f"{where}: instruments.{name}", str(exc), cure)]
+            ) from None
+    chosen = config.simulation.seed if seed is None else seed
+    try:
+        return SimulatedBench(
+            instruments, _twin(config), seed=chosen, ceiling_hz=config.receiver.max_rate_hz
+        )
+    except ValueError as exc:
+        cure = "correct the file"
+        raise TestbedFileError([Problem(f"{where}: simulation", str(exc), cure)]) from None
+
+
+def with_resources(document: Mapping[str, Any], resources: Resources) -> dict[str, Any]:
+    """Return a testbed document in which the instruments are the simulated ones."""
+    instruments = {name: dict(entry) for name, entry in document["instruments"].items()}
+    for name, ports in resources.items():
+        instruments[name].update(_resource_keys(ports))
+    return {**document, "instruments": instruments}
+
+
+def _resource_keys(ports: Mapping[str, str]) -> dict[str, Any]:
+    """Return the keys of an instrument's table that say where the simulated one is."""
+    keys: dict[str, Any] = {"resource": ports["main"]}
+    if "datalink" in ports:
+        keys["data_link"] = ports["datalink"]
+        keys["stream_resources"] = {
+            port.removeprefix("stream-"): resource
+            for port, resource in ports.items()
+            if port.startswith("stream-")
+        }
+    return keys
+
+
+class _NotSimulatedError(Exception):
+    """There is no simulated instrument of this kind, or not behind this wire."""
+
+
+def _instrument(name: str, entry: InstrumentConfig) -> SimulatedInstrument:
+    scheme = entry.resource.partition(":")[0]
+    transport = TRANSPORTS.get(scheme)
+    if transport is None:
+        offered = ", ".join(TRANSPORTS)
+        raise _NotSimulatedError(f"no simulated wire for {scheme!r}; there are {offered}")
+    try:
+        match entry.kind:
+            case "ozoptics-epc400":
+                limits = {"voltage": _voltage_limits(entry)}
+                return SimulatedInstrument(name, Epc400Settings(), transport, limits)
+            case "keysight-n77xx":
+                return _attenuator(name, entry, transport)
+            case "idq-id900":
+                return SimulatedInstrument(name, Id900Settings(), transport)
+            case "line-instrument":
+                return SimulatedInstrument(name, StateSourceSettings(), transport)
+            case kind:
+                raise _NotSimulatedError(f"there is no simulated instrument of kind {kind!r}")
+    except ValueError as exc:
+        raise _NotSimulatedError(str(exc)) from None
+
+
+def _voltage_limits(entry: InstrumentConfig) -> Limits:
+    options = entry.options
+    if not isinstance(options, Epc400Options):
+        raise TypeError("not the options of an EPC-400")
+    return Limits(options.min_voltage_v, options.max_voltage_v)
+
+
+def _attenuator(name: str, entry: InstrumentConfig, transport: Transport) -> SimulatedInstrument:
+    options = entry.options
+    if not isinstance(options, N77xxOptions):
+        raise TypeError("not the options of an N77xx")
+    limits = {"attenuation": Limits(options.min_attenuation_db, options.max_attenuation_db)}
+    return SimulatedInstrument(name, N77xxSettings(slot=options.slot), transport, limits)
+
+
+def _twin(config: Testbed) -> TwinSettings:
+    link, simulation = config.link, config.simulation
+    return TwinSettings(
+        source=SourceSettings(
+            clock_hz=link.clock_hz,
+            states=link.pattern.states,
+            intensities=link.pattern.intensities,
+            mean_photon_numbers=link.intensities,
+        ),
+        squeezers=SqueezerSettings(hysteresis_v=simulation.hysteresis_v),
+        fibre=FibreSettings(
+            drift_rad_per_sqrt_s=simulation.drift_rad_per_sqrt_s,
+            slow_amplitude_rad=simulation.slow_drift_rad,
+            slow_period_s=simulation.slow_drift_period_s,
+        ),
+        receiver=ReceiverSettings(
+            efficiencies=_per_detector(simulation.efficiencies),
+            dark_hz=(simulation.dark_hz,) * 4,
+            dead_time_s=simulation.dead_time_s,
+            afterpulse_probability=simulation.afterpulse_probability,
+            jitter_ps=simulation.jitter_ps,
+            delay_ps=_per_detector(simulation.delays_ps),
+            visibility=simulation.visibility,
+        ),
+        loss_db=simulation.loss_db,
+        nominal_attenuation_db=config.light.attenuation_db,
+    )
+
+
+def _per_detector(values: Mapping[str, float]) -> tuple[float, float, float, float]:
+    h, v, d, a = (values.get(state, 0.0) for state in STATES)
+    return h, v, d, a
+
+
+async def _simulate(
+    path: Path, seed: int | None, write: Path | None, control: Path | None
+) -> None:
+    bench = build_bench(parse_testbed(read_toml(path), str(path)), str(path), seed)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with TemporaryDirectory(prefix="qkdctl-bench-") as directory:
+        async with bench.serving(Path(directory)) as resources, asyncio.TaskGroup() as tasks:
+            waits = [tasks.create_task(stop.wait(), name="signals")]
+            if control is not None:
+                waits.append(tasks.create_task(serve_control(bench, control), name="control"))  # type: ignore[arg-type]
+            await asyncio.to_thread(_publish, path, resources, write)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in waits:
+                task.cancel()
+
+
+def _publish(path: Path, resources: Resources, write: Path | None) -> None:
+    """Write the testbed file with the simulated resources, comments kept; or print it."""
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    for name, ports in resources.items():
+        document["instruments"][name].update(_resource_keys(ports))  # type: ignore[index,union-attr]
+    text = tomlkit.dumps(document)
+    if write is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    unfinished = write.with_name(write.name + ".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(write)
