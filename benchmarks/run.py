@@ -2,10 +2,12 @@
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,6 +19,8 @@ TASKS: Mapping[str, str] = {"alignment": "benchmarks.alignment"}
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 HEADER = ("METHOD", "CASE", "METRIC", "UNIT", "N", "MEDIAN", "MEAN", "P90", "BOUND", "RATIO")
+
+PANELS_A_LINE = 3
 
 Row = Mapping[str, Any]
 """One figure: method, case, metric, unit, n, median, mean, p90 and bound.
@@ -170,15 +174,20 @@ def save_plot(report: Mapping[str, Any], path: Path) -> None:
 
     metrics = list(dict.fromkeys(row["metric"] for row in report["rows"]))
     labels = list(dict.fromkeys(map(_label, report["rows"])))
-    size = 4.5 * max(1, len(metrics)), 1.2 + 0.3 * len(labels)
+    lines = max(1, math.ceil(len(metrics) / PANELS_A_LINE))
+    size = 4 * PANELS_A_LINE, lines * (1 + 0.3 * len(labels))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, max(1, len(metrics)), sharey=True, squeeze=False)[0]
-    for panel, metric in zip(panels, metrics, strict=False):
+    panels = figure.subplots(lines, PANELS_A_LINE, sharey=True, squeeze=False).flat
+    for panel, metric in zip_longest(panels, metrics):
+        if metric is None:
+            panel.set_visible(False)
+            continue
         rows = [row for row in report["rows"] if row["metric"] == metric]
         _draw(panel, rows, labels.index)
-        panel.set_xlabel(f"{metric} ({rows[0]['unit']})")
-    panels[0].set_yticks(range(len(labels)), labels)
-    panels[0].invert_yaxis()
+        panel.set_title(f"{metric} ({rows[0]['unit']})", fontsize="medium")
+        panel.set_yticks(range(len(labels)), labels)
+        panel.set_ylim(len(labels) - 0.5, -0.5)
+    figure.supxlabel("dot: median, line: to the 90 % quantile, tick: bound", fontsize="small")
     figure.savefig(path, dpi=150)
 
 
@@ -195,9 +204,11 @@ def _draw(panel: Any, rows: Sequence[Row], height: Callable[[str], int]) -> None
             panel.plot([row["median"], row["p90"]], [y, y], "-", color="C0")
         if row["bound"] is not None:
             panel.plot(row["bound"], y, "|", color="C3", markersize=14)
-    medians = [row["median"] for row in shown]
-    if medians and min(medians) > 0 and max(medians) > 10 * min(medians):
+    values = [row[name] for row in shown for name in ("median", "bound") if row[name] is not None]
+    if values and min(values) > 0 and max(values) > 10 * min(values):
         panel.set_xscale("log")
+    elif values and min(values) >= 0:
+        panel.set_xlim(0, panel.get_xlim()[1])
     panel.grid(visible=True, axis="x", alpha=0.3)
 
 

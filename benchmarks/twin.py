@@ -35,6 +35,7 @@ class TwinOptions:
         axis_sigma_deg: Standard deviation of each squeezer's angle in the laboratory, degrees.
         quadratic_rad: Extra retardance at full scale, growing with the square of the voltage.
         hysteresis_v: Half width of a play operator on each channel.
+        one_sided: Whether every setting is approached from below, past the play.
         detector_efficiencies: Relative, in the order of the detectors.
     """
 
@@ -48,6 +49,7 @@ class TwinOptions:
     axis_sigma_deg: float = 3.0
     quadratic_rad: float = 0.0
     hysteresis_v: float = 0.0
+    one_sided: bool = False
     detector_efficiencies: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
 
@@ -141,8 +143,10 @@ class Twin:
         return float(self.options.clock_hz * self._click_probability(np.eye(3)).sum() / 4)
 
     def _set(self, voltages: Array) -> None:
-        low, high = voltages - self.options.hysteresis_v, voltages + self.options.hysteresis_v
-        self._felt_v = np.clip(self._felt_v, low, high)
+        play = self.options.hysteresis_v
+        if self.options.one_sided:
+            self._felt_v = voltages - 2 * play
+        self._felt_v = np.clip(self._felt_v, voltages - play, voltages + play)
 
     def _whole(self) -> Array:
         felt = self._felt_v

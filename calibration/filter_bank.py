@@ -29,8 +29,14 @@ MOST_NATS_PER_WINDOW = 5.0
 """Evidence against a filter that one window can give: a burst must not decide alone."""
 
 LEAST_LOG_WEIGHT = -20.0
+IRRELEVANT_LOG_WEIGHT = -10.0
 EDGE_WEIGHT = 0.5
 """Weight of the strongest or weakest drift above which the bank moves over by one."""
+
+FLOOR_MEMORY = 5e6
+"""Sifted counts over which the floor is averaged."""
+
+LEAST_FLOOR, LARGEST_FLOOR = 1e-6, 0.45
 
 DRIFT_RANGE_RAD = (1e-7, 30.0)
 
@@ -39,9 +45,13 @@ LINEAR_INFORMATION = 1.0
 enough. Iterating there would be biased; a single step with more information could diverge."""
 
 MOST_ITERATIONS = 12
-CONVERGED_NATS = 1e-3
+CONVERGED_NATS = 1e-2
+SMALLEST_SHARE = 0.1
 LARGEST_STEP_SIGMA = 4.0
 """Length of a single step, in prior standard deviations, beyond which counts are an outlier."""
+
+
+_MATCHED = np.array([1.0, 0.0, 0.0, 1.0])
 
 
 @dataclass
@@ -52,22 +62,31 @@ class FilterBank:
         drift_rad: Random walk that each assumes, per axis in one second, rad, shape ``(J,)``.
         fibre: Rotation in front of the controller, shape ``(J, 3, 3)``.
         covariance: Shape ``(J, 3, 3)``, rad^2.
+        floor: QBER at perfect alignment, as each has learnt it, shape ``(J,)``. A common one would
+            let a filter with too weak a drift explain its excess away, for the others too.
+        floor_counts: Sifted counts that each floor rests on, shape ``(J,)``.
         log_weight: Logarithm of its plausibility, shape ``(J,)``, largest 0.
     """
 
     drift_rad: Array
     fibre: Array
     covariance: Array
+    floor: Array
+    floor_counts: Array
     log_weight: Array
 
     @classmethod
-    def around(cls, drift_rad: float, fibre: Array, covariance: Array) -> FilterBank:
+    def around(
+        cls, drift_rad: float, fibre: Array, covariance: Array, floor: float, floor_counts: float
+    ) -> FilterBank:
         """Spread filters about a guess of the drift, all in one state."""
         steps = np.arange(FILTERS) - FILTERS // 2
         return cls(
-            drift_rad=drift_rad * SPACING**steps,
+            drift_rad=np.array(drift_rad * SPACING**steps, dtype=np.float64),
             fibre=np.repeat(fibre[None], FILTERS, axis=0),
             covariance=np.repeat(covariance[None], FILTERS, axis=0),
+            floor=np.full(FILTERS, floor),
+            floor_counts=np.full(FILTERS, floor_counts),
             log_weight=np.zeros(FILTERS),
         )
 
@@ -103,42 +122,46 @@ class FilterBank:
         added = self.drift_rad**2 * duration_s + other_variance
         self.covariance = self.covariance + added[:, None, None] * np.eye(3)
 
-    def expected(self, behind: Array, floor: float) -> Array:
-        """Predict the error probabilities, the spread of the rotation included.
-
-        Args:
-            behind: Rotation behind the fibre, controller and receiver, shape ``(3, 3)``.
-            floor: QBER at perfect alignment.
-
-        Returns:
-            Shape ``(J, 4)``: ``ab`` flattened, measured basis by sent basis.
-        """
-        block, _ = rotated_elements(behind, self.fibre)
-        return _probability(block, floor) + _spread(self.covariance, behind, floor)
-
-    def update(self, behind: Array, floor: float, trials: Array, errors: Array) -> None:
-        """Learn from one window.
+    def learn_floor(self, behind: Array, trials: Array, errors: Array) -> None:
+        """Average what the matched bases show beyond the prediction; before :meth:`update`.
 
         Args:
             behind: Rotation behind the fibre while counting, shape ``(3, 3)``.
-            floor: QBER at perfect alignment.
+            trials: All counts per binomial, shape ``(4,)``: measured basis by sent basis.
+            errors: Counts of opposite sign, shape ``(4,)``.
+        """
+        matched = trials * _MATCHED
+        if matched.sum() == 0:
+            return
+        block, _ = rotated_elements(behind, self.fibre)
+        expected = _probability(block, self.floor) + _spread(self.covariance, behind, self.floor)
+        beyond = errors @ _MATCHED - expected @ matched
+        floor = self.floor + beyond / (self.floor_counts + matched.sum())
+        self.floor = np.clip(floor, LEAST_FLOOR, LARGEST_FLOOR)
+        self.floor_counts = np.minimum(self.floor_counts + matched.sum(), FLOOR_MEMORY)
+
+    def update(self, behind: Array, trials: Array, errors: Array) -> None:
+        """Learn the rotation and the drift from one window.
+
+        Args:
+            behind: Rotation behind the fibre while counting, shape ``(3, 3)``.
             trials: All counts per binomial, shape ``(4,)``.
             errors: Counts of opposite sign, shape ``(4,)``.
         """
-        before = np.linalg.inv(self.covariance)
+        before, floor = _inverse(self.covariance), self.floor
         spread = _spread(self.covariance, behind, floor)
         score, information, fit = _score(self.fibre, behind, floor, spread, trials, errors)
-        after = np.linalg.inv(before + information)
+        after = _inverse(before + information)
         step = (after @ score[..., None])[..., 0]
         evidence = fit + 0.5 * np.sum(score * step, axis=-1)
         length = np.sqrt(np.einsum("ji,jik,jk->j", step, before, step))
         step *= np.minimum(1, LARGEST_STEP_SIGMA / np.maximum(length, LARGEST_STEP_SIGMA))[:, None]
 
         gained = np.linalg.eigvals(self.covariance @ information).real.max(axis=-1)
-        for j in np.flatnonzero(gained > LINEAR_INFORMATION):
-            one = self.fibre[j], before[j], after[j]
-            step[j], after[j], evidence[j] = _iterate(*one, behind, floor, trials, errors)
-
+        rich = (gained > LINEAR_INFORMATION) & (self.log_weight > IRRELEVANT_LOG_WEIGHT)
+        if np.any(rich):
+            known = self.fibre[rich], before[rich], after[rich], floor[rich]
+            step[rich], after[rich], evidence[rich] = _iterate(*known, behind, trials, errors)
         shrunk = np.linalg.slogdet(after)[1] - np.linalg.slogdet(self.covariance)[1]
         self._weigh(evidence + 0.5 * shrunk)
         self.fibre = rotation.orthonormal(rotation.exp(step) @ self.fibre)
@@ -174,26 +197,27 @@ class FilterBank:
             setattr(self, name, value[index])
 
 
-def _probability(block: Array, floor: float) -> Array:
-    return 0.5 * (1 - (1 - 2 * floor) * block)
+def _probability(block: Array, floor: Array) -> Array:
+    return 0.5 * (1 - (1 - 2 * floor[:, None]) * block)
 
 
-def _spread(covariance: Array, behind: Array, floor: float) -> Array:
+def _spread(covariance: Array, behind: Array, floor: Array) -> Array:
     """Average the loss of visibility in the matched bases over the spread, shape ``(J, 4)``."""
     turned = np.diagonal(behind @ covariance @ behind.T, axis1=-2, axis2=-1)
     spread = np.zeros((len(covariance), 4))
     spread[:, 0] = 0.25 * (1 - 2 * floor) * (turned[:, 1] + turned[:, 2])
     spread[:, 3] = 0.25 * (1 - 2 * floor) * (turned[:, 0] + turned[:, 2])
-    return np.minimum(spread, 0.5 - floor)
+    return np.minimum(spread, 0.5 - floor[:, None])
 
 
 def _score(
-    fibre: Array, behind: Array, floor: float, spread: Array, trials: Array, errors: Array
+    fibre: Array, behind: Array, floor: Array, spread: Array, trials: Array, errors: Array
 ) -> tuple[Array, Array, Array]:
     """Evaluate score, shape ``(J, 3)``, information and log likelihood of a window."""
     block, torque = rotated_elements(behind, fibre)
-    probability = np.clip(_probability(block, floor) + spread, floor, 1 - floor)
-    slope = -0.5 * (1 - 2 * floor) * torque
+    low = floor[:, None]
+    probability = np.clip(_probability(block, floor) + spread, low, 1 - low)
+    slope = (floor - 0.5)[:, None, None] * torque
     variance = probability * (1 - probability)
     score = (((errors - trials * probability) / variance)[:, None] @ slope)[:, 0]
     information = np.swapaxes(slope, -1, -2) @ (slope * (trials / variance)[..., None])
@@ -205,38 +229,41 @@ def _iterate(
     fibre: Array,
     before: Array,
     after: Array,
+    floor: Array,
     behind: Array,
-    floor: float,
     trials: Array,
     errors: Array,
-) -> tuple[Array, Array, float]:
-    """Climb to the mode of one filter's posterior, for windows that tell more than was known.
+) -> tuple[Array, Array, Array]:
+    """Climb to the modes of filters to which the window tells more than they knew.
 
     Returns:
-        Step, shape ``(3,)``, covariance there, and log posterior density relative to the prior's
-        peak.
+        Steps, shape ``(J, 3)``, covariances there, and log posterior densities relative to the
+        prior's peak, shape ``(J,)``.
     """
-    spread = _spread(after[None], behind, floor)
-    step = np.zeros(3)
+    spread = _spread(after, behind, floor)
 
-    def look(at: Array) -> tuple[Array, Array, float]:
-        turned = (rotation.exp(at) @ fibre)[None]
+    def look(at: Array) -> tuple[Array, Array, Array]:
+        turned = rotation.exp(at) @ fibre
         score, information, fit = _score(turned, behind, floor, spread, trials, errors)
-        pull = before @ at
-        return score[0] - pull, information[0] + before, float(fit[0] - 0.5 * at @ pull)
+        pull = (before @ at[..., None])[..., 0]
+        return score - pull, before + information, fit - 0.5 * np.sum(at * pull, axis=-1)
 
-    gradient, curvature, height = look(step)
+    at, share = np.zeros((len(fibre), 3)), np.ones(len(fibre))
+    gradient, curvature, height = look(at)
     for _ in range(MOST_ITERATIONS):
-        move = np.linalg.solve(curvature, gradient)
-        if move @ gradient < CONVERGED_NATS:
+        move = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        arrived = np.sum(move * gradient, axis=-1) < CONVERGED_NATS
+        if np.all(arrived | (share < SMALLEST_SHARE)):
             break
-        share = 1.0
-        trial = look(step + move)
-        while trial[2] < height and share > 1e-3:
-            share /= 2
-            trial = look(step + share * move)
-        if trial[2] < height:
-            break
-        step = step + share * move
-        gradient, curvature, height = trial
-    return step, np.linalg.inv(curvature), height
+        tried = at + share[:, None] * move
+        new_gradient, new_curvature, new_height = look(tried)
+        better = new_height > height
+        at[better], gradient[better] = tried[better], new_gradient[better]
+        curvature[better], height[better] = new_curvature[better], new_height[better]
+        share = np.where(better, 1.0, 0.5 * share)
+    return at, _inverse(curvature), height
+
+
+def _inverse(matrix: Array) -> Array:
+    inverse: Array = np.linalg.inv(matrix).astype(np.float64, copy=False)
+    return inverse

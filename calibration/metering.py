@@ -34,7 +34,7 @@ class Rules:
     Attributes:
         target_excess: Wanted QBER above the best reachable one; sets the size of verifications.
         acceptable_qber: Where nothing is claimed of the excess, further searches are tried above
-            this QBER.
+            this QBER; nor is a verification finer than this QBER needs.
         max_photons: Detections that may be looked at, all phases together.
         max_settings: Settings that may be measured.
         before_photons: Detections at the setting in force.
@@ -110,10 +110,12 @@ class Ledger:
     def verification_photons(self, qber: float) -> int:
         """Photons after which a QBER is known to the target over SIGMAS_IN_TARGET.
 
-        A QBER below what one error in as many counts would give is taken for that.
+        A QBER above the acceptable one is measured no more finely than that one would need; one
+        below a third of the target no less finely.
         """
-        target = self.rules.target_excess
-        sifted = max(qber, target / SIGMAS_IN_TARGET) * (SIGMAS_IN_TARGET / target) ** 2
+        target, acceptable = self.rules.target_excess, self.rules.acceptable_qber
+        sized_for = max(min(qber, acceptable), target / SIGMAS_IN_TARGET)
+        sifted = sized_for * (SIGMAS_IN_TARGET / target) ** 2
         share = self.sifted / self.total if self.sifted else 0.5
         return max(math.ceil(sifted / share), LEAST_VERIFICATION)
 
@@ -183,9 +185,10 @@ class MeteredBench:
         """
 
         async def measure(params: Params) -> Window:
-            photons = search.photons(params) if at is None else at[1]
+            # A proposal leaves at least as much as it takes, so that it can be verified.
+            photons = min(search.photons(params), self.ledger.left // 2) if at is None else at[1]
             await self._apply(phase, {name: params[name] for name in self._start})
-            window = await self._bench.measure(min(photons, self.ledger.left))
+            window = await self._bench.measure(max(min(photons, self.ledger.left), 1))
             self.ledger.enter(phase, window)
             return window
 

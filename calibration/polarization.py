@@ -188,6 +188,7 @@ class PolarizationStage:
             asyncio.CancelledError: The run was cancelled; the start setting is in force again, or
                 ``result`` says why not.
         """
+        self.result = None
         space = self._space(bench)
         start = {
             name: min(max(start_setting[name], allowed.low), allowed.high)

@@ -134,7 +134,7 @@ def rotated_elements(behind: Array, in_front: Array) -> tuple[Array, Array]:
     analysers = behind[..., :2, None, :]
     sent = np.swapaxes(in_front, -1, -2)[..., None, :2, :]
     block = np.sum(analysers * sent, axis=-1)
-    torque = np.cross(sent, analysers)
+    torque = rotation.cross(sent, analysers)
     shape = block.shape[:-2]
     return block.reshape(*shape, 4), torque.reshape(*shape, 4, 3)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_NEXT, _AFTER = [1, 2, 0], [2, 0, 1]
 _SMALL_RAD = 1e-4
 _NEAR_HALF_TURN_RAD = 1e-3
 
@@ -26,6 +27,12 @@ def skew(vector: Array) -> Array:
     matrix[..., 0, 2] = vector[..., 1]
     matrix[..., 1, 0] = vector[..., 2]
     return matrix - np.swapaxes(matrix, -1, -2)
+
+
+def cross(left: Array, right: Array) -> Array:
+    """Multiply vectors, shapes ``(..., 3)``, broadcast; numpy's own is slow on small stacks."""
+    product: Array = left[..., _NEXT] * right[..., _AFTER] - left[..., _AFTER] * right[..., _NEXT]
+    return product
 
 
 def exp(vector: Array) -> Array:

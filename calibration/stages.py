@@ -285,7 +285,7 @@ class StageRun:
         first = await self._look(attempt, finding, finding.setting, half)
         seen = (first.errors + 1) / first.sifted
         rest = min(self._ledger.verification_photons(seen), wanted) - half
-        if rest <= 0 or self._ledger.left < quarter:
+        if rest <= 0:
             return first
         return first + await self._look(attempt, finding, finding.setting, max(rest, quarter))
 
@@ -312,6 +312,8 @@ class StageRun:
         compared = f"QBER {_interval(after)} after, {_interval(before)} before{best.judge()}"
         if after.low > before.high:
             return await carry_through(self._go_back("rolled-back", f"worse: {compared}", best))
+        if best.is_refuted and after.high >= before.low:
+            return await carry_through(self._go_back("rolled-back", f"no gain: {compared}", best))
         if best.finding.posterior is not None:  # the verification taught the model more
             latest = await asyncio.to_thread(best.search.assess, best.trials.study)
             best = replace(best, finding=replace(best.finding, posterior=latest.posterior))

@@ -40,9 +40,6 @@ LARGEST_DITHER_RAD = 0.3
 WINDOW_SHARE = 0.05
 """Length of a window as a share of the time in which drift doubles the variance."""
 
-FLOOR_MEMORY = 5e6
-"""Sifted counts over which the floor is averaged."""
-
 FLOOR_FREEZES_AT = 0.3
 """Score of the test for a lost lock above which the floor is no longer learnt: it must not explain
 away what the test is about to find."""
@@ -61,7 +58,6 @@ CENTRING_RAD = 0.05
 far as other channels can make up for it."""
 
 IK_STEPS = 6
-LEAST_FLOOR, LARGEST_FLOOR = 1e-6, 0.45
 
 _NORMAL = np.random.default_rng(0).normal(size=(512, 3))
 
@@ -150,13 +146,16 @@ class Tracker:
         self._window_s = window_s
         self._held_v = self._vector(setting)
         self._measured_v = self._held_v
-        self._bank = FilterBank.around(
-            drift_rad, self._mode.fibre[0], _turn_covariance(posterior, self._held_v)
-        )
         variances = np.diagonal(posterior.covariance[0])
         self._gain_variance = float(variances[6 : 6 + len(limits)].mean())
-        self._floor = float(self._mode.floor[0])
-        self._floor_counts = (1 - self._floor) / (self._floor * float(variances[-1]))
+        floor = float(self._mode.floor[0])
+        self._bank = FilterBank.around(
+            drift_rad,
+            self._mode.fibre[0],
+            _turn_covariance(posterior, self._held_v),
+            floor,
+            (1 - floor) / (floor * float(variances[-1])),
+        )
         self._test = LossOfLock()
         self._windows = 0
         self._is_dark = self._is_lost = False
@@ -165,7 +164,7 @@ class Tracker:
     @property
     def floor(self) -> float:
         """QBER at perfect alignment, as learnt."""
-        return self._floor
+        return float(self._bank.weights @ self._bank.floor)
 
     @property
     def drift_rad(self) -> float:
@@ -225,10 +224,10 @@ class Tracker:
         trials, errors = n.ravel().astype(float), k.ravel().astype(float)
         self._is_dark = dark or trials.sum() == 0
         if not self._is_dark:
-            predicted = self._bank.weights @ self._bank.expected(behind, self._floor)
             self._judge(behind, trials, errors)
-            self._bank.update(behind, self._floor, trials, errors)
-            self._learn_floor(predicted, trials, errors)
+            if self._test.score < FLOOR_FREEZES_AT:
+                self._bank.learn_floor(behind, trials, errors)
+            self._bank.update(behind, trials, errors)
         mean, q90 = self._expected_excess(behind)
         self._is_lost |= self._test.score >= 1 or mean > LARGEST_EXCESS
         return TrackerReport(
@@ -237,7 +236,7 @@ class Tracker:
             innovation=self._test.score,
             lost=self._is_lost,
             photons=clicks.photons,
-            floor=self._floor,
+            floor=self.floor,
             drift_rad=self.drift_rad,
             dark=self._is_dark,
         )
@@ -249,13 +248,14 @@ class Tracker:
         errors do at the setting held; the fibre's covariance with them follows from that.
         """
         fibre, covariance = self._bank.mixture()
-        mode = replace(self._mode, fibre=fibre[None], log_floor=np.log(np.array([self._floor])))
+        floor, floor_counts = self.floor, float(self._bank.floor_counts.max())
+        mode = replace(self._mode, fibre=fibre[None], log_floor=np.log(np.array([floor])))
         _, axes = self._chain.tangent_axes(mode, self._held_v[None])
         others = np.s_[3 : self._chain.size - 1]
         effect = axes[0, 0, others].T
         joint = self._posterior.covariance[0].copy()
         joint[-1], joint[:, -1] = 0.0, 0.0
-        joint[-1, -1] = (1 - self._floor) / (self._floor * self._floor_counts)
+        joint[-1, -1] = (1 - floor) / (floor * floor_counts)
         shared = effect @ joint[others, others]
         joint[:3, others], joint[others, :3] = -shared, -shared.T
         joint[:3, :3] = covariance + shared @ effect.T
@@ -272,8 +272,6 @@ class Tracker:
             "held": self._named(self._held_v),
             "measured": self._named(self._measured_v),
             "bank": self._bank.to_dict(),
-            "floor": self._floor,
-            "floor_counts": self._floor_counts,
             "test": self._test.sums.tolist(),
             "windows": self._windows,
             "is_dark": self._is_dark,
@@ -299,7 +297,6 @@ class Tracker:
         )
         tracker._measured_v = tracker._vector(stored["measured"])
         tracker._bank = FilterBank.from_dict(stored["bank"])
-        tracker._floor, tracker._floor_counts = stored["floor"], stored["floor_counts"]
         tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
         tracker._windows = stored["windows"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
@@ -340,7 +337,7 @@ class Tracker:
         off_centre = np.clip((2 * self._held_v - low - high) / (high - low), -1, 1)
         _, axes = self._chain.actuator_axes(members, self._held_v[None])
         effect = axes[0, 0].T
-        pull = -CENTRING_RAD * off_centre**3
+        pull: Array = -CENTRING_RAD * off_centre**3
         pull -= np.linalg.pinv(effect) @ (effect @ pull)
         return pull * self._chain.half_wave_v / np.pi
 
@@ -366,20 +363,11 @@ class Tracker:
         fibre, covariance = self._bank.mixture()
         spread = np.diagonal(behind @ covariance @ behind.T) @ EXCESS_PER_SQUARE_ANGLE
         whole = behind @ fibre
-        meant = 0.25 * (1 - 2 * self._floor) * (2 - whole[0, 0] - whole[1, 1])
-        unsure = np.sqrt(self._floor * (1 - self._floor) / self._floor_counts)
-        limit = self._floor + FLOOR_SIGMAS * unsure + meant + EXCESS_FLUCTUATION * spread
+        floor, floor_counts = self.floor, self._bank.floor_counts.max()
+        meant = 0.25 * (1 - 2 * floor) * (2 - whole[0, 0] - whole[1, 1])
+        unsure = np.sqrt(floor * (1 - floor) / floor_counts)
+        limit = floor + FLOOR_SIGMAS * unsure + meant + EXCESS_FLUCTUATION * spread
         self._test.update(trials[0] + trials[3], errors[0] + errors[3], float(limit))
-
-    def _learn_floor(self, predicted: Array, trials: Array, errors: Array) -> None:
-        """Average what is seen in the matched bases beyond the prediction."""
-        matched = trials[0] + trials[3]
-        if matched == 0 or self._test.score > FLOOR_FREEZES_AT:
-            return
-        beyond = errors[0] + errors[3] - predicted[0] * trials[0] - predicted[3] * trials[3]
-        self._floor += float(beyond / (self._floor_counts + matched))
-        self._floor = float(np.clip(self._floor, LEAST_FLOOR, LARGEST_FLOOR))
-        self._floor_counts = min(self._floor_counts + matched, FLOOR_MEMORY)
 
     def _expected_excess(self, behind: Array) -> tuple[float, float]:
         """Give mean and 90 % quantile of the excess at a setting."""
@@ -388,7 +376,7 @@ class Tracker:
         root = np.linalg.cholesky(behind @ covariance @ behind.T)
         sampled = (left + _NORMAL @ root.T) ** 2 @ EXCESS_PER_SQUARE_ANGLE
         mean = (left**2 + np.sum(root**2, axis=-1)) @ EXCESS_PER_SQUARE_ANGLE
-        visibility = 1 - 2 * self._floor
+        visibility = 1 - 2 * self.floor
         return float(visibility * mean), float(visibility * np.quantile(sampled, 0.9))
 
 

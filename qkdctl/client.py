@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -110,6 +111,22 @@ class DaemonClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def is_daemon_alive(self) -> bool:
+        """Whether the process at the other end still runs; true where that cannot be known."""
+        credentials = self._socket.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+        )
+        pid, _, _ = struct.unpack("3i", credentials)
+        if pid == 0:  # it is in another process namespace
+            return True
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
 
     def close(self) -> None:
         """Hang up; what the daemon was asked to do goes on."""

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from calibration.polarization import Progress, StageResult
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 State = Literal["starting", "idle", "calibrating", "tracking", "degraded", "safe"]
 Intent = Literal["rest", "track"]
 Activity = Callable[[], Coroutine[Any, Any, None]]
+
+REMEMBER_EVERY_S = 60.0
+"""How often the setting that tracking has arrived at is recorded."""
 
 RESUME_WITHIN_S = 600.0
 """A calibration that a crash cut short is continued with its counts if no older than this."""
@@ -83,6 +87,7 @@ class Conductor:
         self.since_s = now()
         self.last_calibration: dict[str, Any] | None = None
         self.expected_excess: float | None = None
+        self.failures: dict[str, str] = {}
 
     async def serve(self) -> None:
         """Run activities until cancelled: what was asked for, else what the last one wants next."""
@@ -131,7 +136,7 @@ class Conductor:
         if self.calibration is not None:
             raise RefusedError("a calibration is running; cancel it first, or wait for it")
         request = CalibrationRequest(stages or tuple(STAGES), origin)
-        await self._switch(lambda: self._calibrate(request), request)
+        await self._switch(partial(self._calibrate, request), request)
         return request
 
     async def cancel_calibration(self) -> None:
@@ -188,7 +193,7 @@ class Conductor:
     async def report_failure(self, error: InstrumentError) -> None:
         """Take note that an instrument failed outside of an activity (a poll)."""
         if self.state in {"tracking", "idle"}:
-            await self._switch(lambda: self._recover(error))
+            await self._switch(partial(self._recover, error))
 
     async def _switch(
         self, activity: Activity, calibration: CalibrationRequest | None = None
@@ -227,10 +232,10 @@ class Conductor:
                 self._following = self._track
         except InstrumentError as exc:
             request.results.append({"outcome": "failed", "reason": str(exc)})
-            self._following = lambda: self._recover(exc)
+            self._following = partial(self._recover, exc)
         except CeilingError as exc:
             request.results.append({"outcome": "failed", "reason": str(exc)})
-            self._following = lambda: self._shut(str(exc))
+            self._following = partial(self._shut, str(exc))
         finally:
             if self.calibration is request:
                 self.calibration = None
@@ -284,24 +289,26 @@ class Conductor:
         await self._enter("tracking", "holding the last good setting")
         try:
             await self._bench.light.turn_on()
-            hold = hold_for(self._bench, setting, self._posterior, self._now)
-            await self._follow(hold)
+            await self._follow(hold_for(self._bench, setting, self._posterior, self._now))
         except InstrumentError as exc:
-            self._following = lambda: self._recover(exc)
+            self._following = partial(self._recover, exc)
         except LockLostError as exc:
             self._following = self._realign(str(exc))
         except CeilingError as exc:
-            self._following = lambda: self._shut(str(exc))
+            self._following = partial(self._shut, str(exc))
         finally:
             self.expected_excess = None
 
     async def _follow(self, hold: Hold) -> None:
+        """Hold, and remember from time to time where the setting has gone."""
+        remembered_s = self._now()
         while True:
             report = await hold.step()
-            self.expected_excess = report.expected_excess
-            if report.posterior is not None:
-                self._posterior = report.posterior
-            self._last_good = report.setting
+            self._last_good, self.expected_excess = report.setting, report.expected_excess
+            if self._now() - remembered_s >= REMEMBER_EVERY_S:
+                remembered_s = self._now()
+                self._posterior = hold.posterior()
+                await self._history.add_good_setting(report.setting, self._posterior)
 
     def _realign(self, reason: str) -> Activity:
         """Calibrate again after a loss of lock, unless that happens too often."""
@@ -311,15 +318,16 @@ class Conductor:
             self._realignments.popleft()
         if len(self._realignments) >= limit:
             text = f"{reason}; realigned {limit} times within an hour, which is the limit"
-            return lambda: self._shut(text)
+            return partial(self._shut, text)
         self._realignments.append(now_s)
         self._publish("alarm", {"name": "loss-of-lock", "text": reason})
         request = CalibrationRequest(("polarization",), f"loss of lock: {reason}")
         self.calibration = request
-        return lambda: self._calibrate(request)
+        return partial(self._calibrate, request)
 
     async def _recover(self, error: InstrumentError) -> None:
         """Shut the light, wait for the lost instrument, then go on as intended."""
+        self.failures[error.instrument] = str(error)
         self._publish("alarm", {"name": "instrument", "text": str(error)})
         if error.instrument == self._bench.light.name:
             await self._shut(str(error))
@@ -339,7 +347,7 @@ class Conductor:
             try:
                 await self._bench.apply(self._last_good)
             except InstrumentError as exc:
-                self._following = lambda: self._recover(exc)
+                self._following = partial(self._recover, exc)
             else:
                 self._following = self._track
         else:
@@ -357,6 +365,7 @@ class Conductor:
             except InstrumentError as exc:
                 log.info("still waiting: %s", exc)
             else:
+                self.failures.clear()
                 self._publish("note", {"text": f"all instruments answer after {attempt} attempts"})
                 return
 

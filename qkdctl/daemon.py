@@ -49,7 +49,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._window: dict[str, Any] | None = None
         self._last_run: str | None = None
-        self._failures: dict[str, str] = {}
         bench.on_window = self._show_window
 
     async def run(self, *services: tuple[str, Serve]) -> None:
@@ -90,6 +89,7 @@ class Daemon:
     async def status(self) -> Json:
         """Tell everything that matters at a glance."""
         conductor, window = self._conductor, self._window or {}
+        failures = conductor.failures
         return {
             "link": self._bench.config.link.name,
             "state": conductor.state,
@@ -105,7 +105,7 @@ class Daemon:
             "light_on": self._bench.light.is_on,
             "last_run": self._last_run,
             "instruments": {
-                name: {"ok": name not in self._failures, "error": self._failures.get(name)}
+                name: {"ok": name not in failures, "error": failures.get(name)}
                 for name in self._bench.instruments
             },
             "setting": {name: knob.last for name, knob in self._bench.knobs.items()},
@@ -123,7 +123,7 @@ class Daemon:
                     "kind": entry.kind,
                     "resource": entry.resource,
                     "identity": str(self._bench.identities[name]),
-                    "ok": name not in self._failures,
+                    "ok": name not in self._conductor.failures,
                     "health": {
                         "exchanges": health.exchanges,
                         "errors": health.errors,
@@ -281,10 +281,8 @@ class Daemon:
                 else:
                     await instrument.identify()
             except InstrumentError as exc:
-                self._failures[name] = str(exc)
                 await self._conductor.report_failure(exc)
                 return
-            self._failures.pop(name, None)
 
     async def _wait_for_stop(self) -> None:
         await self._stop.wait()

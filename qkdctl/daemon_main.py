@@ -63,9 +63,13 @@ def run_daemon(
         for problem in exc.problems:
             sys.stderr.write(f"error: {problem}\n")
         return EXIT_USAGE
+    except UnsafeError as exc:
+        if exc.__context__ is not None:
+            log.error("what ended the daemon", exc_info=exc.__context__)
+        sys.stderr.write(f"error: the bench is NOT known to be safe: {exc}\n")
+        return EXIT_FAILED
     except (
         InstrumentError,
-        UnsafeError,
         HistoryError,
         ControlSocketError,
         UnsafeDirectoryError,

@@ -178,7 +178,7 @@ def _process(
         )
     try:
         yield process
-    except DemoError as exc:
+    except (DemoError, NotReachedError) as exc:
         tail = log.read_text(errors="replace").strip().splitlines()[-5:]
         raise DemoError(f"{exc}; the {name} said: {' | '.join(tail) or 'nothing'}") from exc
     finally:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from scipy.stats import binom
 
-from calibration.clicks import Window
+from calibration.tracker import Tracker
 from qkdctl.testbed import OpenTestbed
 
 FALSE_ALARM = 1e-9
@@ -26,14 +26,12 @@ class HoldReport:
     """One step of holding.
 
     Attributes:
-        setting: What is in force, without dither: the setting to go back to.
-        expected_excess: QBER above the best reachable one, as far as a model can tell.
-        posterior: What the model knows by now, where it learnt something.
+        setting: What is in force, dither left out: the setting to go back to.
+        expected_excess: QBER above the best reachable one, or None without a model.
     """
 
     setting: Mapping[str, float]
     expected_excess: float | None
-    posterior: Mapping[str, Any] | None
 
 
 class Hold(Protocol):
@@ -48,6 +46,51 @@ class Hold(Protocol):
         """
         ...
 
+    def posterior(self) -> Mapping[str, Any] | None:
+        """What is known by now, for the next calibration or hold; None without a model."""
+        ...
+
+
+class Track:
+    """Follows the fibre with a model of the controller."""
+
+    def __init__(
+        self,
+        bench: OpenTestbed,
+        setting: Mapping[str, float],
+        posterior: Mapping[str, Any],
+        now: Callable[[], float],
+    ) -> None:
+        self._bench = bench
+        self._now = now
+        config = bench.config
+        self._tracker = Tracker(
+            posterior,
+            setting,
+            {name: bench.limits(name) for name in config.stages.polarization.knobs},
+            now_s=now(),
+            drift_rad=config.tracking.drift_rad_per_sqrt_s,
+            window_s=(config.tracking.window_s, config.receiver.max_window_s),
+        )
+
+    async def step(self) -> HoldReport:
+        """Set what the tracker proposes, measure, let it learn."""
+        proposal = self._tracker.next_setting(self._now())
+        in_force = await self._bench.apply(proposal.setting)
+        window = await self._bench.measure_for(proposal.window_s)
+        is_dark = "dark" in window.flags
+        report = self._tracker.update(window.signal, in_force, self._now(), dark=is_dark)
+        if report.lost:
+            raise LockLostError(
+                f"QBER {window.signal.qber.value:.2%} where "
+                f"{report.floor + report.expected_excess:.2%} was expected"
+            )
+        return HoldReport(proposal.held, report.expected_excess)
+
+    def posterior(self) -> Mapping[str, Any]:
+        """What the tracker knows by now."""
+        return self._tracker.posterior().to_dict()
+
 
 class Watch:
     """Leaves the setting alone and compares the QBER with what it was at first."""
@@ -60,13 +103,17 @@ class Watch:
     async def step(self) -> HoldReport:
         """Measure one window; the first ones make up the reference."""
         window = await self._bench.measure_for(self._bench.config.tracking.window_s)
-        sifted, errors = _sifted(window)
+        sifted, errors = window.signal.sifted, window.signal.errors
         if self._sifted < REFERENCE_SIFTED:
             self._sifted += sifted
             self._errors += errors
         else:
             self._compare(sifted, errors)
-        return HoldReport(self._setting, None, None)
+        return HoldReport(self._setting, None)
+
+    def posterior(self) -> None:
+        """Nothing is known without a model."""
+        return None
 
     def _compare(self, sifted: int, errors: int) -> None:
         reference = (self._errors + 1) / (self._sifted + 2)
@@ -78,12 +125,6 @@ class Watch:
             )
 
 
-def _sifted(window: Window) -> tuple[int, int]:
-    """Return sifted counts and errors of the signal."""
-    n, k = window.signal.by_basis()
-    return int(n.trace()), int(k.trace())
-
-
 def hold_for(
     bench: OpenTestbed,
     setting: Mapping[str, float],
@@ -91,4 +132,6 @@ def hold_for(
     now: Callable[[], float],
 ) -> Hold:
     """Choose how to hold: with the model where there is one, else by watching."""
-    return Watch(bench, setting)
+    if posterior is None:
+        return Watch(bench, setting)
+    return Track(bench, setting, posterior, now)

@@ -232,7 +232,10 @@ class OpenTestbed:
             return ScanReceiver(config, next(iter(link.intensities)), tagger, alice, now)
         if not isinstance(tagger, TimeTagger):
             raise _wrong_role(tagger, "receiver.tagger", "a time tagger")
-        pattern = Pattern(link.pattern.states, link.pattern.intensities, link.clock_hz)
+        signal = next(iter(link.intensities))
+        pattern = Pattern(
+            link.pattern.states, link.pattern.intensities, link.clock_hz, signal=signal
+        )
         return PatternReceiver(config, pattern, tagger, alice, now)
 
 

@@ -29,12 +29,15 @@ ENTRIES_TOLD: Final = 5000
 _WAITING_REQUESTS: Final = 100
 
 
-async def serve_control(bench: SimulatedBench, path: Path) -> None:
+async def serve_control(
+    bench: SimulatedBench, path: Path, ready: asyncio.Event | None = None
+) -> None:
     """Answer requests until one of them is ``stop``.
 
     Args:
         bench: The bench, being served.
         path: Where the socket appears; one left over from an earlier run is replaced.
+        ready: Set once the socket is there.
 
     Raises:
         OSError: The socket cannot be made.
@@ -44,6 +47,8 @@ async def serve_control(bench: SimulatedBench, path: Path) -> None:
     _remove(path)
     loop = asyncio.get_running_loop()
     server = await loop.create_unix_server(lambda: _Client(requests, clients), path)
+    if ready is not None:
+        ready.set()
     try:
         is_stopping = False
         while not is_stopping:

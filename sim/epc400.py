@@ -11,6 +11,7 @@ was set while a channel is scrambling or the drive is off.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, Protocol
 
 from sim.record import Record
@@ -102,7 +103,7 @@ class Epc400:
         scrambles = dict.fromkeys(CHANNELS, self._settings.scrambles_at_power_up)
         self._saved = _Drives(scrambles=scrambles)
         self._driven_mv = dict.fromkeys(CHANNELS, 0)
-        self._deaf_until_s = 0.0
+        self._deaf_until_s = -inf
         self._commands = [(re.compile(pattern), do) for pattern, do in self._command_table()]
         self._start()
 

@@ -127,9 +127,15 @@ class Id900:
         return min((each for each in due if each is not None), default=None)
 
     def tick(self, now_s: float) -> list[Reply]:
-        """Do what is due by a time, and return what that puts on the streams."""
-        self._counters.advance(now_s)
-        return self._recorder.advance(now_s)
+        """Do what is due by a time, and return what that puts on the streams.
+
+        In order of time: the optics remember a limited past.
+        """
+        replies: list[Reply] = []
+        while (due_s := self.due_s()) is not None and due_s <= now_s:
+            self._counters.advance(due_s)
+            replies += self._recorder.advance(due_s)
+        return replies
 
     def _start(self, now_s: float) -> None:
         on = self._settings.inputs_on_at_power_up

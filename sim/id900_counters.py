@@ -61,7 +61,7 @@ class Counters:
         return min((each.total_until_s + TOTALS_S for each in self._totals()), default=None)
 
     def advance(self, now_s: float) -> None:
-        """Bring running totals up to date where that is due."""
+        """Bring running totals up to date where that is due by a time."""
         for each in self._totals():
             if each.total_until_s + TOTALS_S <= now_s:
                 self._add_up(each, now_s)

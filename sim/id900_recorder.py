@@ -1,4 +1,4 @@
-"""The record generator of the ID900: from START of an acquisition to time stamps on a stream."""
+"""The record generator of the ID900: from ``PLAY`` to time stamps on a stream."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ SHORTEST_SUB_ACQUISITION_PS: Final = 2 * 10**11
 OVERFLOW_HZ: Final = 1e7
 """Rate of one channel above which the unit overflows."""
 
-BUFFER_TAGS: Final = 1 << 24
+BUFFER_TAGS: Final = 1 << 22
 """Time stamps that a channel holds back at most until the acquisition ends."""
 
 TRANSFER_S: Final = 0.005
 """Time from the end of an acquisition to its data on the stream."""
 
-PIECE_S: Final = 1.0
-"""Longest stretch of an acquisition drawn at once."""
+PIECE_S: Final = 0.1
+"""Longest stretch of an acquisition drawn at once: drawing holds up everybody else."""
 
 
 class Tags(Protocol):

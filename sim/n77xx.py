@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Final, Protocol
 
 from sim.record import Record
@@ -194,7 +195,7 @@ class N77xx:
         self._errors: deque[int] = deque()
         self._event_status = 0
         self._event_mask = 0
-        self._zeroing_until_s = 0.0
+        self._zeroing_until_s = -inf
 
     def handle(self, data: bytes, now_s: float, port: str = MAIN) -> list[Reply]:
         """Take bytes from the socket; the parser starts at each line feed."""
@@ -361,7 +362,7 @@ class N77xx:
         self._restore_defaults(now_s)
 
     def _restore_defaults(self, now_s: float) -> None:
-        self._zeroing_until_s = 0.0
+        self._zeroing_until_s = -inf
         for slot in self._slots.values():
             self._slots[slot.number] = _Slot(
                 slot.number, slot.optics, opens_at_power_on=slot.opens_at_power_on

@@ -11,6 +11,9 @@ KEPT_ENTRIES = 100_000
 REJECTED = "rejected"
 """What an entry is about that holds a command the instrument refused or made no sense of."""
 
+LONGEST_TEXT = 200
+"""Characters kept of a rejected command."""
+
 _ROUNDING = 1e-9
 """Share of a limit by which a number may exceed it: decimal text is not exact in binary."""
 
@@ -97,7 +100,7 @@ class Record:
 
     def reject(self, time_s: float, instrument: str, text: str) -> None:
         """Note a command that the instrument refused or could not make sense of."""
-        self.tell(time_s, instrument, REJECTED, text)
+        self.tell(time_s, instrument, REJECTED, text[:LONGEST_TEXT])
 
     def violate(self, time_s: float, instrument: str, text: str) -> None:
         """Note a violation."""

@@ -1,0 +1,1 @@
+"""Attenuators, variable and switched off by a shutter."""

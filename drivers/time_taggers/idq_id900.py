@@ -396,6 +396,7 @@ class Id900:
         if set(self._stream_ids) != set(numbers):
             await self._set_up_streams(data_link, numbers)
             settle_s = STREAM_SETTLE_S
+        streams = list(self._stream_ids.values())
         recording = asyncio.Event()
         duration_s = duration_ps / PS_PER_S
         total_s = settle_s + duration_s + self._options.transfer_timeout_s
@@ -410,7 +411,7 @@ class Id900:
                 await self._wait(settle_s, interruption)
                 recording.set()
                 await self._record(duration_s, interruption)
-                await self._end_streams(data_link)
+                await self._end_streams(data_link, streams)
         except TimeoutError as exc:
             late = [number for number, reader in readers.items() if not reader.done()]
             raise TransportError(
@@ -424,7 +425,7 @@ class Id900:
                 raise
             raise error from failures
         self._check_undisturbed(interruption)
-        await self._check_nothing_lost(data_link, numbers)
+        await self._check_nothing_lost(data_link, numbers, streams)
         return {number: readers[number].result() for number in numbers}
 
     async def _arm(self, duration_ps: int) -> asyncio.Event:
@@ -441,8 +442,13 @@ class Id900:
         async with self._transport.exclusive() as link:
             await self._act(link, "REC:PLAY")
         await self._wait(duration_s, interruption)
-        while (await self._transport.query("REC:STAGe?")).strip().upper() == PLAYING:
+        while await self._is_playing():
             await self._wait(POLL_S, interruption)
+
+    async def _is_playing(self) -> bool:
+        stage = await self._transport.query("REC:STAGe?")
+        check_accepted(self.name, "REC:STAGe?", stage)
+        return stage.strip().upper() == PLAYING
 
     async def _set_up_streams(self, data_link: DataLink, numbers: Sequence[int]) -> None:
         self._stream_ids.clear()
@@ -469,18 +475,19 @@ class Id900:
         await self._set(link, f"RAW{number}:STOP:LINK {source}{number}")
         await self._act(link, f"RAW{number}:ERRORS:CLEAR")
 
-    async def _end_streams(self, data_link: DataLink) -> None:
+    async def _end_streams(self, data_link: DataLink, streams: Sequence[str]) -> None:
         """Where only the end of a stream is marked: end it, so that the marks come."""
         if self._options.end_mark == "acquisition":
             return
-        streams = list(self._stream_ids.values())
         for stream in streams:
             await data_link.wait_for_acquisition(stream)
             await data_link.check(stream)
         for stream in streams:
             await data_link.stop(stream)
 
-    async def _check_nothing_lost(self, data_link: DataLink, numbers: Sequence[int]) -> None:
+    async def _check_nothing_lost(
+        self, data_link: DataLink, numbers: Sequence[int], streams: Sequence[str]
+    ) -> None:
         for number in numbers:
             if n_errors := await self._read_count(f"RAW{number}:ERRORS?"):
                 raise ReplyError(
@@ -491,8 +498,8 @@ class Id900:
         if self._options.end_mark == "stream":
             self._stream_ids.clear()
             return
-        for number in numbers:
-            await data_link.check(self._stream_ids[number])
+        for stream in streams:
+            await data_link.check(stream)
 
     async def _drop_streams(self) -> None:
         self._stream_ids.clear()

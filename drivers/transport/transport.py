@@ -122,7 +122,8 @@ class Transport:
 
     Attributes:
         on_reopen: Set by the driver: identify the instrument again and put back what a power cycle
-            would have lost. It gets its own dialogue, under the lock of the one that waits.
+            would have lost. It talks through the dialogue that it gets, since the transport itself
+            is locked for the dialogue that waits.
     """
 
     def __init__(

@@ -93,13 +93,13 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def _result_text(result: Mapping[str, Any]) -> str:
     outcome = str(result["outcome"])
-    if result.get("reason"):
+    if result.get("reason") and outcome != "accepted":  # else the figures below say it
         outcome = f"{outcome}: {result['reason']}"
     pairs = [(result.get("stage") or "calibration", outcome)]
     if result.get("photons"):
         pairs += [
             ("QBER before", text.interval(result.get("qber_before"))),
-            ("QBER after", text.interval(result.get("qber_after"))),
+            ("QBER after", text.interval(result.get("qber_after")) + _predicted_text(result)),
             ("excess", text.excess(result)),
             ("bound", _bound_text(result)),
             ("spent", _cost_text(result)),
@@ -107,6 +107,11 @@ def _result_text(result: Mapping[str, Any]) -> str:
     if result.get("setting"):
         pairs.append(("setting", text.setting(result["setting"])))
     return text.fields(pairs)
+
+
+def _predicted_text(result: Mapping[str, Any]) -> str:
+    predicted = result.get("predicted_qber")
+    return "" if predicted is None else f", {text.percent(predicted)} predicted"
 
 
 def _bound_text(result: Mapping[str, Any]) -> str:

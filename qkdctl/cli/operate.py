@@ -54,7 +54,7 @@ def stop(daemon: DaemonClient, as_json: bool) -> None:
     """Make the bench safe and end the daemon; returns once it has ended."""
     state = daemon.call("stop")
     deadline_s = time.monotonic() + STOP_TIMEOUT_S
-    while daemon.path.exists():  # the daemon removes it when all else is closed
+    while daemon.path.exists() and daemon.is_daemon_alive():  # its socket is the last to go
         if time.monotonic() > deadline_s:
             raise Failure(f"the bench is safe, but the daemon still holds {daemon.path}")
         time.sleep(STOP_PERIOD_S)

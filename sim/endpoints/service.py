@@ -93,7 +93,8 @@ class Clock:
 
     def now_s(self) -> float:
         """Return the bench's time, s."""
-        return asyncio.get_running_loop().time() - self.loop_s(0.0)
+        origin_s = self.loop_s(0.0)
+        return asyncio.get_running_loop().time() - origin_s
 
     def loop_s(self, time_s: float) -> float:
         """Return when a time of the bench is by the loop's clock, s."""
@@ -255,12 +256,14 @@ class ServedInstrument:
             return
         loop_s = asyncio.get_running_loop().time()
         delay_s = LATE_S if "late" in self._faults else 0.0
+        sent_s: dict[str, float] = {}  # by port: pieces of one reply are not overtaken by the next
         for reply in replies:
             to = peer if reply.port == port else None
-            due_s = loop_s + reply.after_s + delay_s
-            for piece in self._pieces(reply):
+            due_s = max(sent_s.get(reply.port, loop_s), loop_s + reply.after_s + delay_s)
+            for number, piece in enumerate(self._pieces(reply)):
+                due_s += SPLIT_GAP_S if number else 0.0
                 self._outbox(reply.port).put(due_s, Outgoing(piece, to))
-                due_s += SPLIT_GAP_S
+            sent_s[reply.port] = due_s
         if replies:
             self._announce_change()
 

@@ -15,7 +15,7 @@ class TcpEndpoint:
 
     The operating system chooses the number at first; after a pulled cable it is the same again.
     Several clients may be connected; each gets the replies to its own requests, but they share
-    one input buffer, as half a line from one may be completed by another.
+    one input buffer: half a line from one may be completed by another, until either leaves.
 
     Args:
         instrument: The instrument.
@@ -91,8 +91,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._transport = None
-        if not self._connections:
-            self._instrument.reset_line()
+        self._instrument.reset_line()
 
     def send(self, data: bytes) -> None:
         if self._transport is None:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from calibration.clicks import Clicks, estimate_share
 
@@ -34,7 +35,7 @@ def test_qber_is_the_share_of_errors_among_sifted_counts() -> None:
 
 
 @given(TABLES)
-def test_every_qber_lies_within_its_interval(table: np.ndarray) -> None:
+def test_every_qber_lies_within_its_interval(table: NDArray[np.int64]) -> None:
     clicks = Clicks(table)
 
     for estimate in (clicks.qber, clicks.qber_z, clicks.qber_x):
@@ -43,7 +44,9 @@ def test_every_qber_lies_within_its_interval(table: np.ndarray) -> None:
 
 
 @given(TABLES, TABLES)
-def test_adding_counts_adds_their_binomials(first: np.ndarray, second: np.ndarray) -> None:
+def test_adding_counts_adds_their_binomials(
+    first: NDArray[np.int64], second: NDArray[np.int64]
+) -> None:
     together = Clicks(first) + Clicks(second)
 
     assert together.sifted == Clicks(first).sifted + Clicks(second).sifted
@@ -88,6 +91,6 @@ def test_impossible_shares_are_refused(hits: int, trials: int) -> None:
 
 
 @pytest.mark.parametrize("table", [np.zeros((3, 4)), -np.ones((4, 4))])
-def test_what_is_not_a_table_of_counts_is_refused(table: np.ndarray) -> None:
+def test_what_is_not_a_table_of_counts_is_refused(table: NDArray[np.int64]) -> None:
     with pytest.raises(ValueError, match="4 x 4"):
         Clicks(table)

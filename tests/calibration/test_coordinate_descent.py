@@ -59,6 +59,16 @@ def test_one_sweep_without_noise_reaches_the_minimum_from_anywhere_within_the_li
     assert valley.qber(descend(valley, start, sweeps=1).point) == pytest.approx(0.01, abs=1e-6)
 
 
+def test_a_point_near_a_limit_is_read_a_period_away_with_all_readings_a_third_apart() -> None:
+    descent = CoordinateDescent((4.5,), [LIMITS_V], [PERIOD_V])
+    readings = []
+    for _ in range(3):
+        readings.append(descent.next_point()[0])
+        descent.tell(0.25, 0.0)
+
+    assert readings == pytest.approx([-0.5, -0.5 + PERIOD_V / 3, -0.5 - PERIOD_V / 3])
+
+
 def test_a_wrong_period_no_longer_matters_once_the_descent_has_converged() -> None:
     valley = Valley((0.5, -1.0, 1.5), period_error=0.1)
 
@@ -132,7 +142,7 @@ def test_trials_that_the_descent_did_not_ask_for_and_failed_ones_are_passed_over
         create_trial(
             value=0.2,
             params=dict.fromkeys(SPACE, 0.123),
-            distributions=SPACE,
+            distributions=dict(SPACE),
             user_attrs={CLICKS: table(0.2)},
         )
     )

@@ -51,7 +51,9 @@ def evenly_spread(count: int, rng: np.random.Generator) -> TimeTags:
 def bright_table(rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw counts of a link with a mean photon number of 0.5, 0.1 and nothing."""
     share = rng.dirichlet([2, 2, 2, 2], size=4)
-    return rng.poisson(4000 * share * np.array([0.5 * 3, 0.1, 0.0])[:, None, None])
+    mean = 4000 * share * np.array([0.5 * 3, 0.1, 0.0])[:, None, None]
+    counts: NDArray[np.int64] = rng.poisson(mean)
+    return counts
 
 
 @given(seed=st.integers(0, 2**32), delay_ps=st.floats(-1e6, 1e6))

@@ -1,16 +1,20 @@
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from optuna import Study, create_study
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from calibration.clicks import STATES, Window
+from calibration.clicks import Window
 from calibration.metering import Progress
-from calibration.polarization import PolarizationSettings, PolarizationStage
+from calibration.polarization import ModelSearch, PolarizationSettings, PolarizationStage
+from calibration.sampler import Advice, RotationSampler
+from calibration.searches import Finding
 from calibration.stages import StageResult
 from calibration.trials import MemoryTrialLog
 from sim.virtual_time import run
@@ -33,7 +37,7 @@ class RotationBench:
         self._fibre, self._receiver = Rotation.random(2, rng=self._rng)
         self._rad_per_v = np.pi / 2.5 * self._rng.uniform(0.9, 1.1, 4)
         self._offset_rad = self._rng.uniform(0, 2 * np.pi, 4)
-        azimuth = np.radians([0, 90, 0, 90] + self._rng.normal(0, 6, 4))
+        azimuth = np.radians(self._rng.normal([0, 90, 0, 90], 6))
         self._axes = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(4)], axis=-1)
         self._play_v = play_v
         self._felt_v = np.zeros(4)
@@ -152,6 +156,58 @@ def test_a_bench_that_defies_the_model_is_aligned_by_the_fallback() -> None:
     assert result.after.high < result.before.low
 
 
+ADVICE = Advice(
+    setting={"v1": 1.0},
+    predicted_qber=0.012,
+    floor=0.01,
+    excess_mean=0.002,
+    excess_q90=0.0029,
+    photons=3000,
+    settings=9,
+    modes=1,
+    chi2_per_dof=1.0,
+    misfit=0.0,
+    posterior={},
+)
+
+
+def assess(**advice: Any) -> Finding:
+    class Adviser(RotationSampler):
+        def __init__(self) -> None:
+            """Know nothing."""
+
+        def advice(self, study: Study) -> Advice:
+            return replace(ADVICE, **advice)
+
+    return ModelSearch(Adviser(), {}, target_excess=0.003).assess(create_study())
+
+
+@pytest.mark.parametrize(
+    ("settings", "chi2_per_dof", "is_misfit"), [(9, 3.9, False), (8, 99.0, False), (9, 4.1, True)]
+)
+def test_the_model_is_given_up_when_it_does_not_fit_after_nine_settings(
+    settings: int, chi2_per_dof: float, is_misfit: bool
+) -> None:
+    finding = assess(settings=settings, chi2_per_dof=chi2_per_dof)
+
+    assert (finding.misfit is not None) == is_misfit
+
+
+@pytest.mark.parametrize(
+    ("settings", "excess_q90", "is_final"),
+    [(3, 0.0029, True), (2, 0.0029, False), (9, 0.003, False)],
+)
+def test_the_model_has_its_finding_once_the_90_percent_bound_is_below_the_target(
+    settings: int, excess_q90: float, is_final: bool
+) -> None:
+    assert assess(settings=settings, excess_q90=excess_q90).is_final == is_final
+
+
+def test_the_model_stakes_its_claim_on_floor_and_target() -> None:
+    assert assess().ceiling == pytest.approx(0.013)
+    assert assess(predicted_qber=0.05).ceiling == pytest.approx(0.05)
+
+
 def test_the_same_seed_gives_the_same_record() -> None:
     logs = [MemoryTrialLog(), MemoryTrialLog()]
 
@@ -188,14 +244,14 @@ def test_what_an_earlier_alignment_knew_of_the_controller_is_used_for_a_new_fibr
 
 @pytest.mark.parametrize("warm", [{}, {"chain": {}}, {"chain": {"prior_mean": "much"}}])
 def test_knowledge_that_cannot_be_read_is_ignored(warm: Mapping[str, Any]) -> None:
-    assert align(RotationBench(0), warm=warm).outcome == "accepted"
+    assert align(RotationBench(0), warm=warm, target_excess=0.05).outcome == "accepted"
 
 
 def test_a_start_read_back_from_beyond_the_limits_is_put_back_at_the_limit() -> None:
     bench = RotationBench(0)
     bench.start["v2"] = 5.001
 
-    assert align(bench).outcome == "accepted"
+    assert align(bench, target_excess=0.05).outcome == "accepted"
 
 
 def test_a_knob_without_a_start_value_is_refused_before_anything_is_applied() -> None:
@@ -213,14 +269,16 @@ def test_a_cancelled_alignment_puts_the_start_back_and_keeps_its_result() -> Non
     stage = PolarizationStage(PolarizationSettings(knobs=KNOBS))
 
     async def main() -> None:
-        told: list[Progress] = []
-        task = asyncio.get_running_loop().create_task(
-            stage.run(bench, MemoryTrialLog(), told.append, bench.start)
-        )
-        while len(told) < 4:
-            await asyncio.sleep(1e-4)
-        task.cancel()
-        await asyncio.wait([task])
+        is_searching = asyncio.Event()
+
+        def follow(progress: Progress) -> None:
+            if progress.settings == 3:
+                is_searching.set()
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(stage.run(bench, MemoryTrialLog(), follow, bench.start))
+            await is_searching.wait()
+            task.cancel()
         assert task.cancelled()
 
     run(main())
@@ -237,7 +295,3 @@ def test_a_cancelled_alignment_puts_the_start_back_and_keeps_its_result() -> Non
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PolarizationSettings(**({"knobs": KNOBS} | wrong))
-
-
-def test_the_order_of_detectors_in_this_test_is_the_order_everywhere() -> None:
-    assert STATES == ("H", "V", "D", "A")

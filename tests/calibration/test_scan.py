@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from calibration.clicks import STATES
 from calibration.scan import scan_window
@@ -10,7 +11,7 @@ from calibration.scan import scan_window
 INPUTS = {"H": 4, "V": 3, "D": 2, "A": 1}
 
 
-def counted(table: np.ndarray) -> dict[str, dict[int, int]]:
+def counted(table: NDArray[np.int64]) -> dict[str, dict[int, int]]:
     return {
         state: {INPUTS[detector]: int(table[i, j]) for j, detector in enumerate(STATES)}
         for i, state in enumerate(STATES)
@@ -18,7 +19,7 @@ def counted(table: np.ndarray) -> dict[str, dict[int, int]]:
 
 
 @given(arrays(np.int64, (4, 4), elements=st.integers(0, 10**6)))
-def test_counts_end_up_at_their_state_and_detector(table: np.ndarray) -> None:
+def test_counts_end_up_at_their_state_and_detector(table: NDArray[np.int64]) -> None:
     window = scan_window(counted(table), INPUTS, 0.25, start_s=3.0)
 
     assert window.signal.table.tolist() == table.tolist()
@@ -36,7 +37,9 @@ def test_a_scan_that_the_dark_counts_explain_is_dark(total: int, is_dark: bool) 
 
 
 def test_nothing_counted_is_dark() -> None:
-    assert scan_window(counted(np.zeros((4, 4))), INPUTS, 1.0, start_s=0.0).flags == {"dark"}
+    assert scan_window(
+        counted(np.zeros((4, 4), dtype=np.int64)), INPUTS, 1.0, start_s=0.0
+    ).flags == {"dark"}
 
 
 def test_one_count_too_fast_in_one_state_is_saturated() -> None:
@@ -57,7 +60,7 @@ def test_one_count_too_fast_in_one_state_is_saturated() -> None:
     ],
 )
 def test_an_incomplete_scan_is_refused(left_out: str, complaint: str) -> None:
-    counts, inputs = counted(np.ones((4, 4))), dict(INPUTS)
+    counts, inputs = counted(np.ones((4, 4), dtype=np.int64)), dict(INPUTS)
     if left_out == "state":
         del counts["D"]
     elif left_out == "detector":
@@ -72,4 +75,4 @@ def test_an_incomplete_scan_is_refused(left_out: str, complaint: str) -> None:
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_exposure_is_refused(duration_s: float) -> None:
     with pytest.raises(ValueError, match="exposure"):
-        scan_window(counted(np.ones((4, 4))), INPUTS, duration_s, start_s=0.0)
+        scan_window(counted(np.ones((4, 4), dtype=np.int64)), INPUTS, duration_s, start_s=0.0)

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from calibration.clicks import Window
 from calibration.metering import RESTORE_TIMEOUT_S, RETRY_DELAYS_S, Progress, Rules
-from calibration.searches import Finding, Search, Setting
+from calibration.searches import Finding, Search, SearchBuilder, Setting
 from calibration.stages import StageResult, StageRun
 from calibration.trials import MemoryTrialLog, Params, Space
 from drivers.errors import InstrumentError, SettingError, TransportError
@@ -129,6 +129,10 @@ def stage_run(
     return StageRun("stage", "study", bench, log, progress.append, START, rules, seed=7)
 
 
+def ready(search: Search) -> SearchBuilder:
+    return lambda setting, past: search
+
+
 def conduct(bench: FakeBench, *searches: Search, rules: Rules = RULES) -> Outcome:
     """Run a stage in virtual time; each search stands ready, whatever the ones before it found."""
     progress: list[Progress] = []
@@ -136,7 +140,7 @@ def conduct(bench: FakeBench, *searches: Search, rules: Rules = RULES) -> Outcom
 
     async def main() -> tuple[StageResult, float]:
         stage = stage_run(bench, rules, progress, log)
-        result = await stage.run([lambda setting, past, s=s: s for s in searches])
+        result = await stage.run([ready(search) for search in searches])
         assert stage.result is result
         return result, asyncio.get_running_loop().time()
 
@@ -257,6 +261,13 @@ def test_a_misfit_is_not_worth_a_verification() -> None:
     assert outcome.progress[2].note == "the model does not fit"
 
 
+def test_where_nothing_else_is_left_even_a_misfit_is_measured() -> None:
+    result = conduct(FakeBench(), ScriptedSearch([found(misfit="the model does not fit")])).result
+
+    assert result.outcome == "accepted"
+    assert result.after is not None
+
+
 def test_without_a_claim_an_unacceptable_qber_calls_the_next_search() -> None:
     vague = {"excess_mean": None, "excess_q90": None, "ceiling": None, "posterior": None}
     poor = ScriptedSearch([found({"knob": 0.3}, **vague)])
@@ -319,6 +330,25 @@ def test_a_refuted_result_that_is_still_better_is_kept_without_any_claim() -> No
     assert result.outcome == "accepted"
     assert "refuted" in result.reason
     assert (result.excess_mean, result.excess_q90, result.posterior) == (None, None, None)
+
+
+def test_a_refuted_result_that_is_not_clearly_better_is_rolled_back() -> None:
+    bench = FakeBench(qber=lambda v: 0.3)
+
+    result = conduct(bench, ScriptedSearch([found()], patience=1)).result
+
+    assert result.outcome == "rolled-back"
+    assert result.reason.startswith("no gain: QBER 3")
+    assert bench.knob == START["knob"]
+
+
+def test_a_hopeless_qber_is_not_verified_more_finely_than_an_acceptable_one() -> None:
+    hopeless = found(predicted_qber=0.4, ceiling=0.45, is_final=False)
+    rules = replace(RULES, max_settings=2)
+
+    result = conduct(FakeBench(lambda v: 0.3), ScriptedSearch([hopeless]), rules=rules).result
+
+    assert result.photons["verify"] == pytest.approx(2 * RULES.acceptable_qber * 300**2, rel=0.01)
 
 
 def test_an_instrument_that_recovers_costs_a_failed_trial_only() -> None:
@@ -394,11 +424,11 @@ async def cancelled_run(
     loop = asyncio.get_running_loop()
     stage = stage_run(bench, RULES, [], MemoryTrialLog())
     endless = ScriptedSearch([found(is_final=False)])
-    task = loop.create_task(stage.run([lambda setting, past: endless]))
-    for time_s in cancel_at_s:
-        await asyncio.sleep(time_s - loop.time())
-        task.cancel()
-    await asyncio.wait([task])
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(stage.run([ready(endless)]))
+        for time_s in cancel_at_s:
+            await asyncio.sleep(time_s - loop.time())
+            task.cancel()
     assert task.cancelled()
     return stage.result, loop.time()
 
@@ -453,7 +483,7 @@ def test_what_nobody_expected_puts_the_start_back_and_goes_on_up() -> None:
     async def main() -> StageResult | None:
         stage = stage_run(bench, RULES, [], MemoryTrialLog())
         with pytest.raises(CeilingError):
-            await stage.run([lambda setting, past: ScriptedSearch([found()])])
+            await stage.run([ready(ScriptedSearch([found()]))])
         return stage.result
 
     result = run(main())
@@ -477,6 +507,17 @@ def test_the_photon_budget_is_kept_and_leaves_a_verification(max_photons: int, r
     assert result.photons["verify"] >= min(1800, max_photons // 2) // (1 + rivals) // 2
 
 
+def test_a_search_that_asks_for_too_many_photons_still_leaves_some_for_the_verification() -> None:
+    bench = FakeBench()
+    greedy = ScriptedSearch([found()], photons_per_trial=10**9)
+
+    result = conduct(bench, greedy, rules=replace(RULES, max_photons=5000)).result
+
+    assert bench.photons <= 5000
+    assert result.outcome == "accepted"
+    assert result.photons["verify"] > 1000
+
+
 @pytest.mark.parametrize(("max_settings", "rivals"), [(5, 0), (20, 0), (20, 4)])
 def test_the_settings_budget_is_kept(max_settings: int, rivals: int) -> None:
     finding = found(is_final=False, rivals=tuple({"knob": 0.1 * n} for n in range(1, rivals + 1)))
@@ -491,9 +532,9 @@ def test_the_settings_budget_is_kept(max_settings: int, rivals: int) -> None:
 def test_a_verification_stops_early_when_the_floor_was_predicted_too_high() -> None:
     bench = FakeBench()
 
-    result = conduct(bench, ScriptedSearch([found(predicted_qber=0.1, ceiling=0.11)])).result
+    result = conduct(bench, ScriptedSearch([found(predicted_qber=0.04, ceiling=0.05)])).result
 
-    assert result.photons["verify"] == pytest.approx(2 * 0.1 * 300**2 / 2, rel=0.02)
+    assert result.photons["verify"] == pytest.approx(2 * 0.04 * 300**2 / 2, rel=0.02)
     assert result.after is not None
     sigma = math.sqrt(0.01 / (result.photons["verify"] / 2))
     assert sigma < RULES.target_excess / 3

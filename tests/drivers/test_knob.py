@@ -342,7 +342,7 @@ def test_settings_that_share_knobs_do_not_wait_for_each_other_for_ever() -> None
 
     async def both() -> None:
         async with asyncio.timeout(10):
-            await asyncio.gather(set_together({a: 1, b: 1}), set_together({b: 2, a: 2}))
+            await asyncio.gather(a.set(0), set_together({a: 1, b: 1}), set_together({b: 2, a: 2}))
 
     run(both())
 

@@ -135,9 +135,10 @@ class FakeOperations:
                 {
                     "stage": stage,
                     "outcome": self.outcome,
-                    "reason": None if self.outcome == "accepted" else "QBER went up",
+                    "reason": "QBER went down" if self.outcome == "accepted" else "QBER went up",
                     "qber_before": {"value": 0.48, "low": 0.4, "high": 0.56},
                     "qber_after": QBER,
+                    "predicted_qber": 0.0121,
                     "expected_excess": 0.0005,
                     "excess_q90": 0.0012,
                     "excess_bound": 0.00025,

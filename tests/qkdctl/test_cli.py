@@ -272,7 +272,8 @@ def test_a_calibration_is_summed_up_beside_its_bound(at: Any) -> None:
 
     assert found.exit_code == 0
     assert "polarization: search, QBER 1.23 %" in found.stderr
-    assert "polarization  accepted" in found.stdout
+    assert "polarization  accepted\n" in found.stdout
+    assert "1.23 % (1.10 % to 1.37 %), 1.21 % predicted" in found.stdout
     assert "0.050 pp expected, 90 % below 0.120 pp" in found.stdout
     assert "0.025 pp with as many photons; this is 2.0 times that" in found.stdout
     assert "3 456 photons, 9 settings, 1 min 15 s" in found.stdout

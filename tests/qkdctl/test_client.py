@@ -1,6 +1,7 @@
 import ast
 import json
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -131,6 +132,30 @@ def test_a_refusal_before_any_request_reaches_the_caller(tmp_path: Path) -> None
 
         with pytest.raises(DaemonError, match="too many"):
             daemon.call("status")
+
+
+def test_whether_the_daemons_process_lives_is_known(tmp_path: Path) -> None:
+    code = (
+        "import socket, sys\n"
+        "listener = socket.socket(socket.AF_UNIX)\n"
+        "listener.bind(sys.argv[1])\n"
+        "listener.listen()\n"
+        "print('listening', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    path = tmp_path / "a.sock"
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout
+        process.stdout.readline()
+        daemon = DaemonClient(path)
+        was_alive = daemon.is_daemon_alive()
+
+    with daemon:
+        assert was_alive
+        assert not daemon.is_daemon_alive()
 
 
 def test_a_path_that_is_given_is_used(tmp_path: Path) -> None:

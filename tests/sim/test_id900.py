@@ -265,7 +265,6 @@ def test_time_stamps_come_when_the_record_ends_and_an_empty_message_ends_them() 
     bench.arm(1, 3)
     bench.ask("REC:PLAY", 2.0)
     assert bench.ask("REC:STAGe?", 2.9) == "PLAYING"
-    assert bench.unit.due_s() == pytest.approx(3.0)
     assert bench.streamed == []
 
     bench.wait(3.0)
@@ -286,7 +285,7 @@ def test_the_duration_is_honoured_exactly_however_often_it_is_looked_at() -> Non
 
     assert sum(duration_s for _, duration_s in bench.detections.asked) == pytest.approx(3.5)
     assert bench.detections.asked[0][0] == 1.0
-    assert max(duration_s for _, duration_s in bench.detections.asked) <= 1.0
+    assert max(duration_s for _, duration_s in bench.detections.asked) <= 0.11
 
 
 def test_polling_late_still_delivers() -> None:
@@ -362,7 +361,7 @@ def test_a_channel_may_be_linked_to_another_input_and_through_a_delay() -> None:
     bench = Bench()
     bench.arm(1)
     bench.enable(2)
-    bench.ask("DELA5:INPO:LINK INPU2;VALU 100000;:RAW1:STOP:LINK DELA5")
+    bench.ask("DELA5:INPO:LINK INPU2;:DELA5:VALU 100000;:RAW1:STOP:LINK DELA5")
     bench.ask("STAR:DELA 2")
     bench.ask("REC:PLAY", 0.0)
     bench.wait(1.0)
@@ -373,7 +372,7 @@ def test_a_channel_may_be_linked_to_another_input_and_through_a_delay() -> None:
 def test_delayed_time_stamps_refer_to_the_latest_start() -> None:
     bench = Bench()
     bench.arm(1)
-    bench.ask("DELA1:INPO:LINK INPU1;VALU 199999;:RAW1:STOP:LINK DELA1")
+    bench.ask("DELA1:INPO:LINK INPU1;:DELA1:VALU 199999;:RAW1:STOP:LINK DELA1")
     bench.ask("REC:PLAY", 0.0)
     bench.wait(1.0)
 
@@ -385,13 +384,13 @@ def test_repeated_records_end_one_after_the_other() -> None:
     bench.arm(1)
     bench.ask("REC:NUM 3;PWID 200000000000;PPER 500000000000")
     bench.ask("REC:PLAY", 0.0)
-    for _ in range(5):
-        bench.wait(bench.unit.due_s() or 0.0)
+    while (due_s := bench.unit.due_s()) is not None:
+        bench.wait(due_s)
 
     assert [len(message) // 8 for message in bench.messages(1)] == [200, 0] * 3
-    assert [start_s for start_s, _ in bench.detections.asked] == pytest.approx([0.0, 0.5, 1.0])
+    starts_s = [start_s for start_s, _ in bench.detections.asked]
+    assert starts_s == pytest.approx([0.0, 0.1, 0.5, 0.6, 1.0, 1.1])
     assert bench.link("status --id 10.0.0.1:5556")["acquisitions_count"] == 3
-    assert bench.unit.due_s() is None
 
 
 def test_endless_records_go_on_until_stopped() -> None:

@@ -69,3 +69,12 @@ def test_entries_can_be_read_piece_by_piece() -> None:
     assert (first, [each.value for each in told]) == (4, [4, 5, 6])
     assert record.since(10) == (10, [])
     assert record.since(99) == (10, [])
+
+
+def test_of_an_endless_rejected_command_only_the_beginning_is_kept() -> None:
+    record = Record()
+
+    record.reject(0.0, "epc", "x" * 1_000_000)
+
+    _, (told,) = record.since()
+    assert told.value == "x" * 200

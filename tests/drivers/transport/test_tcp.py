@@ -123,6 +123,17 @@ async def test_a_long_reply_arrives_whole_though_the_sender_is_held_up(
         assert await link.read() == "end"
 
 
+async def test_a_sender_that_nobody_listens_to_is_held_up(instrument: Any) -> None:
+    channel = TcpChannel("127.0.0.1", instrument.port)
+    await channel.open()
+    await channel.send(b"MUCH?\n")
+    await asyncio.sleep(0.1)  # Long enough for all of it to arrive, were it let in.
+
+    assert 0 < len(channel.take_arrived()) < instrument.much_bytes
+
+    await channel.close()
+
+
 async def test_an_instrument_that_takes_nothing_is_given_up(instrument: Any) -> None:
     transport = Connector().transport("voa", f"tcp://127.0.0.1:{instrument.port}", timeout_s=0.2)
     await transport.open()

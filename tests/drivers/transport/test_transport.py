@@ -169,6 +169,13 @@ async def test_a_lost_link_is_heard_at_once_by_who_waits_for_a_reply() -> None:
         assert asyncio.get_running_loop().time() == started_s
 
 
+async def test_a_stream_that_delivers_nothing_has_ended() -> None:
+    async with silent() as (channel, transport), transport.exclusive() as link:
+        channel.deliver(b"")
+        with pytest.raises(TransportError, match="closed the link"):
+            await link.read()
+
+
 async def test_the_driver_is_asked_to_take_up_again_before_the_next_dialogue() -> None:
     async with powered() as (echo, transport):
 
@@ -282,6 +289,17 @@ async def test_a_wait_in_a_cancelled_task_still_ends_as_a_lost_link() -> None:
 
     assert working.cancelled()
     assert len(errors) == 1
+
+
+async def test_a_wait_that_the_driver_itself_cuts_short_counts_as_a_failure() -> None:
+    async with powered() as (echo, transport):
+        echo.delays_s = {"SLOW?": 0.5}
+        async with transport.exclusive() as link:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.45):
+                    await link.query("SLOW?")
+
+        assert await transport.query("NEXT?") == "NEXT"
 
 
 async def test_nothing_is_read_after_a_failed_exchange_but_commands_still_go_out() -> None:
