@@ -186,7 +186,7 @@ class Conductor:
         """
         if self.state in {"calibrating", "tracking"}:
             raise RefusedError(
-                f"the knobs are in use ({self.state}); run 'qkdctl safe' before setting them by hand"
+                f"the knobs are in use ({self.state}); run 'qkdctl safe' before setting one by hand"
             )
         return (await self._bench.apply({name: value}))[name]
 

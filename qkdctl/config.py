@@ -245,7 +245,8 @@ def parse_testbed(document: Mapping[str, Any], where: str) -> Testbed:
         testbed = Testbed.model_validate({**document, "instruments": instruments})
     except ValidationError as exc:
         raise TestbedFileError(problems + _problems(exc, where, Testbed)) from None
-    problems += _cross_check(testbed, where)
+    if not problems:  # a name may be missing only because its own table is wrong
+        problems = _cross_check(testbed, where)
     if problems:
         raise TestbedFileError(problems)
     return testbed

@@ -65,7 +65,7 @@ def run_daemon(
         return EXIT_USAGE
     except UnsafeError as exc:
         if exc.__context__ is not None:
-            log.error("what ended the daemon", exc_info=exc.__context__)
+            log.exception("what ended the daemon", exc_info=exc.__context__)
         sys.stderr.write(f"error: the bench is NOT known to be safe: {exc}\n")
         return EXIT_FAILED
     except (
@@ -103,6 +103,7 @@ async def _serve(
             loop.add_signal_handler(number, daemon.request_stop)
         control = ControlServer(socket or socket_path(config.link.name), daemon)
         control.claim()
+        stack.callback(control.release)
         await daemon.run(("control", control.serve))
 
 
@@ -111,5 +112,5 @@ async def _trace(path: Path | None) -> AsyncIterator[Trace | None]:
     if path is None:
         yield None
         return
-    with path.open("a", encoding="utf-8") as stream:  # noqa: ASYNC230 - opened once, at the start
+    with path.open("a", encoding="utf-8") as stream:
         yield Trace(stream)

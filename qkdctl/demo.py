@@ -216,7 +216,9 @@ def _calibrate(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> No
     story.mark("calibrated")
     story.result = stream.result["results"][-1]
     if story.result["outcome"] != "accepted":
-        raise DemoError(f"the calibration ended {story.result['outcome']}: {story.result['reason']}")
+        raise DemoError(
+            f"the calibration ended {story.result['outcome']}: {story.result['reason']}"
+        )
     say(f"accepted  {story.result['reason']}")
 
 
@@ -281,12 +283,8 @@ def _report(
 
 
 def _is_good(report: dict[str, Any]) -> bool:
-    return (
-        report["excess_pp"] <= WIDE_MISS_PP
-        and report["fault_recovered"]
-        and report["light_off_at_end"]
-        and report["violations"] == 0
-    )
+    went_well: bool = report["fault_recovered"] and report["light_off_at_end"]
+    return went_well and report["violations"] == 0 and report["excess_pp"] <= WIDE_MISS_PP
 
 
 def _progress_line(progress: dict[str, Any]) -> str:

@@ -199,7 +199,7 @@ class History:
                 "FROM trials WHERE started_s >= ?"
             ),
         }[kind]
-        found = await self._read(f"{query} ORDER BY id DESC LIMIT ?", (since_s, limit))  # noqa: S608
+        found = await self._read(f"{query} ORDER BY id DESC LIMIT ?", (since_s, limit))
         return [_flat(row) for row in reversed(found)]
 
     async def _write(self, statement: str, values: Sequence[Any]) -> None:

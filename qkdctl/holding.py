@@ -113,7 +113,7 @@ class Watch:
 
     def posterior(self) -> None:
         """Nothing is known without a model."""
-        return None
+        return
 
     def _compare(self, sifted: int, errors: int) -> None:
         reference = (self._errors + 1) / (self._sifted + 2)

@@ -49,9 +49,7 @@ TRANSPORTS: Mapping[str, Transport] = {
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
-def run_simulate(
-    path: Path, *, seed: int | None, write: Path | None, control: Path | None
-) -> int:
+def run_simulate(path: Path, *, seed: int | None, write: Path | None, control: Path | None) -> int:
     """Serve the instruments of a testbed file, simulated, until SIGTERM or SIGINT.
 
     Args:
@@ -216,9 +214,7 @@ def _per_detector(values: Mapping[str, float]) -> tuple[float, float, float, flo
     return h, v, d, a
 
 
-async def _simulate(
-    path: Path, seed: int | None, write: Path | None, control: Path | None
-) -> None:
+async def _simulate(path: Path, seed: int | None, write: Path | None, control: Path | None) -> None:
     bench = build_bench(parse_testbed(read_toml(path), str(path)), str(path), seed)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -238,7 +234,7 @@ def _publish(path: Path, resources: Resources, write: Path | None) -> None:
     """Write the testbed file with the simulated resources, comments kept; or print it."""
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     for name, ports in resources.items():
-        document["instruments"][name].update(_resource_keys(ports))  # type: ignore[index,union-attr]
+        document["instruments"][name].update(_resource_keys(ports))
     text = tomlkit.dumps(document)
     if write is None:
         sys.stdout.write(text)

@@ -38,7 +38,9 @@ class SerialChannel:
             opening.add_done_callback(_close_when_open)
             raise
         except (OSError, ValueError, termios.error) as exc:
-            raise ChannelError(f"cannot open {self._path}: {exc}") from exc
+            errno = exc.errno if isinstance(exc, OSError) else None
+            reason = os.strerror(errno) if errno else str(exc)
+            raise ChannelError(f"cannot open {self._path}: {reason}") from exc
         self._inbox = Inbox()
         self._listen()
 

@@ -158,7 +158,7 @@ def test_a_finding_that_a_fresh_window_confirms_is_accepted_and_left_in_force() 
     assert result.before is not None
     assert result.before.value == pytest.approx(0.5, abs=0.01)
     assert result.after is not None
-    assert result.after.value == pytest.approx(0.01, abs=2e-3)
+    assert result.after.value == pytest.approx(0.01, abs=5e-3)
     assert (result.excess_mean, result.excess_q90) == (0.002, 0.005)
     assert result.posterior == {"fibre": 1}
     assert (result.seed, result.sampler) == (7, "scripted")
@@ -172,13 +172,13 @@ def test_every_photon_that_was_looked_at_is_counted_by_phase() -> None:
     assert sum(result.photons.values()) == bench.photons
     assert result.photons["before"] == pytest.approx(1000, abs=16)
     assert result.photons["search"] == pytest.approx(200, abs=32)
-    # sqrt(e0 / (n / 2)) is a third of the target: 2 * 0.01 * (3 / 0.01)^2
-    assert result.photons["verify"] == pytest.approx(1800, rel=0.1)
+    # sqrt(e0 / (n / 2)) is the target over 2.5: 2 * 0.01 * (2.5 / 0.01)^2
+    assert result.photons["verify"] == pytest.approx(1250, rel=0.1)
 
 
-def test_the_bounds_are_those_of_all_photons() -> None:
+def test_the_bounds_are_those_of_the_photons_that_the_claim_rests_on() -> None:
     result = conduct(FakeBench(), ScriptedSearch([found()])).result
-    photons = sum(result.photons.values())
+    photons = result.photons["before"] + result.photons["search"]
 
     assert result.bound_known == pytest.approx(1.457 / photons, rel=1e-3)
     assert result.bound_unknown == pytest.approx(1.9 / photons)
@@ -338,7 +338,7 @@ def test_a_refuted_result_that_is_not_clearly_better_is_rolled_back() -> None:
     result = conduct(bench, ScriptedSearch([found()], patience=1)).result
 
     assert result.outcome == "rolled-back"
-    assert result.reason.startswith("no gain: QBER 3")
+    assert result.reason.startswith("no gain: QBER 29.87 %")
     assert bench.knob == START["knob"]
 
 
@@ -348,7 +348,7 @@ def test_a_hopeless_qber_is_not_verified_more_finely_than_an_acceptable_one() ->
 
     result = conduct(FakeBench(lambda v: 0.3), ScriptedSearch([hopeless]), rules=rules).result
 
-    assert result.photons["verify"] == pytest.approx(2 * RULES.acceptable_qber * 300**2, rel=0.01)
+    assert result.photons["verify"] == pytest.approx(2 * RULES.acceptable_qber * 250**2, rel=0.01)
 
 
 def test_an_instrument_that_recovers_costs_a_failed_trial_only() -> None:
@@ -534,7 +534,7 @@ def test_a_verification_stops_early_when_the_floor_was_predicted_too_high() -> N
 
     result = conduct(bench, ScriptedSearch([found(predicted_qber=0.04, ceiling=0.05)])).result
 
-    assert result.photons["verify"] == pytest.approx(2 * 0.04 * 300**2 / 2, rel=0.02)
+    assert result.photons["verify"] == pytest.approx(2 * 0.04 * 250**2 / 2, rel=0.02)
     assert result.after is not None
     sigma = math.sqrt(0.01 / (result.photons["verify"] / 2))
-    assert sigma < RULES.target_excess / 3
+    assert sigma < RULES.target_excess / 2.5

@@ -42,7 +42,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603 - our own program
+    return subprocess.Popen(
         [sys.executable, "-m", "qkdctl.cli.main", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -90,7 +90,7 @@ def test_nothing_heavy_is_imported_for_a_quick_look(at: Any, command: str) -> No
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
 
-    output = subprocess.run(  # noqa: S603 - our own program
+    output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
 

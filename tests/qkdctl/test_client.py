@@ -144,7 +144,7 @@ def test_whether_the_daemons_process_lives_is_known(tmp_path: Path) -> None:
         "sys.stdin.read()\n"
     )
     path = tmp_path / "a.sock"
-    process = subprocess.Popen(  # noqa: S603 - our own program
+    process = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with process:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from qkdctl.config import Testbed, TestbedFileError, load_testbed
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))

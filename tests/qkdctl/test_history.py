@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from qkdctl import history as history_module
 from qkdctl.history import History, HistoryError
 

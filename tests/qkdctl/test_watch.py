@@ -109,7 +109,7 @@ class Terminal:
 
     def __init__(self, path: Path) -> None:
         self._master, terminal = pty.openpty()
-        self.program = subprocess.Popen(  # noqa: S603 - our own program
+        self.program = subprocess.Popen(
             [sys.executable, "-m", "qkdctl.cli.main", "watch", "--socket", str(path)],
             stdin=terminal,
             stdout=terminal,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from qkdctl.client import DaemonClient, NotReachedError
 from qkdctl.simulate import ask_bench
 
