@@ -33,7 +33,8 @@ def bring_into_range(voltages: Array, period_v: Array, span_v: Array) -> Array:
     other = wrapped + np.where(above > 0, -period_v, period_v)  # misses at the other limit
     miss = np.maximum(low - wrapped, wrapped - high)
     other_miss = np.maximum(low - other, other - high)
-    nearest: Array = np.clip(np.where(other_miss < miss, other, wrapped), low, high)
+    is_closer = (miss > 0) & (other_miss < miss)
+    nearest: Array = np.clip(np.where(is_closer, other, wrapped), low, high)
     return nearest
 
 

@@ -48,6 +48,19 @@ class Actuator:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """Counts of one window.
+
+    Attributes:
+        duration_s: Exposure, the same for all inputs, s.
+        by_input: Detections per input.
+    """
+
+    duration_s: float
+    by_input: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class TimeTags:
     """Time stamps of one acquisition.
 
@@ -129,7 +142,7 @@ class Attenuator(Instrument, Protocol):
 class PhotonCounter(Instrument, Protocol):
     """Counts detections per input."""
 
-    async def count(self, duration_s: float, inputs: Sequence[int]) -> dict[int, int]:
+    async def count(self, duration_s: float, inputs: Sequence[int]) -> Counts:
         """Count fresh detections for at least ``duration_s`` on the given inputs."""
         ...
 

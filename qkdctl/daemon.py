@@ -82,6 +82,11 @@ class Daemon:
             except* StopRequested:
                 log.info("stopping")
 
+    @property
+    def state(self) -> str:
+        """The state it is in."""
+        return self._conductor.state
+
     def request_stop(self) -> None:
         """Ask the daemon to end; returns at once."""
         self._stop.set()

@@ -78,14 +78,15 @@ class ScanReceiver:
         self._now = now
 
     async def measure(self, duration_s: float) -> Window:
-        """Count a quarter of ``duration_s`` for each state."""
+        """Count a quarter of ``duration_s`` for each state, as far as the counter allows."""
         start_s = self._now()
         counts: dict[str, Mapping[int, int]] = {}
         inputs = sorted(self._config.inputs.values())
-        each_s = duration_s / len(STATES)
+        each_s = max(duration_s / len(STATES), self._config.min_window_s)
         for state in STATES:
             await self._alice.set_state(state)
-            counts[state] = await self._counter.count(each_s, inputs)
+            counted = await self._counter.count(each_s, inputs)
+            counts[state], each_s = counted.by_input, counted.duration_s
         return scan_window(
             counts,
             inputs=dict(self._config.inputs),

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from drivers.errors import InstrumentError, RejectedError, ReplyError, SettingError, TransportError
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.registry import register
-from drivers.roles import Actuator, Health, Identity, TimeTags
+from drivers.roles import Actuator, Counts, Health, Identity, TimeTags
 from drivers.time_taggers.idq_data_link import MESSAGES, DataLink, TagStream
 from drivers.time_taggers.idq_id900_options import Edge, Id900Options, host_in
 from drivers.transport.connect import Connector
@@ -188,7 +188,7 @@ class Id900:
         async with self._transport.exclusive() as link:
             return await self._identify(link)
 
-    async def count(self, duration_s: float, inputs: Sequence[int]) -> dict[int, int]:
+    async def count(self, duration_s: float, inputs: Sequence[int]) -> Counts:
         """Count detections in one window that starts after the call.
 
         The counters of all inputs are reset one right after the other, so that their windows
@@ -199,8 +199,8 @@ class Id900:
             inputs: Which inputs, from 1.
 
         Returns:
-            Counts by input. START tells when the window is over; where it is silent, the second
-            window is waited for and taken.
+            Counts by input and the window's true length. START tells when the window is over;
+            where it is silent, the second window is waited for and taken.
 
         Raises:
             SettingError: Unknown input, or no window of that length; nothing was sent.
@@ -225,7 +225,7 @@ class Id900:
                 number: await self._read_count(f"INPUt{number}:COUNter?") for number in numbers
             }
             self._check_undisturbed(interruption)
-        return counts
+        return Counts(window * INTEGRATION_UNIT_S, counts)
 
     async def acquire(self, duration_s: float, inputs: Sequence[int]) -> TimeTags:
         """Record time stamps since the latest START.

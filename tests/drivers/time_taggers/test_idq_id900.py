@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from drivers.errors import InstrumentError, RejectedError, ReplyError, SettingError, TransportError
-from drivers.roles import PhotonCounter, TimeTagger
+from drivers.roles import Counts, PhotonCounter, TimeTagger
 from drivers.time_taggers import idq_data_link, idq_id900
 from drivers.time_taggers.idq_data_link import decode_stamps, parse_answer
 from drivers.time_taggers.idq_id900 import (
@@ -232,7 +232,7 @@ async def test_count_resets_start_last_and_reads_once_it_has_counted(
     unit.successive["STARt:COUNter?"] = ["0", "0", "1000"]
     unit.replies |= {"INPUt1:COUNter?": "17", "INPUt3:COUNter?": "0"}
 
-    assert await tagger.count(0.0101, (1, 3)) == {1: 17, 3: 0}
+    assert await tagger.count(0.0101, (1, 3)) == Counts(0.011, {1: 17, 3: 0})
     assert unit.requests == [
         "STARt:COUNter:INTEgrationtime?",
         "INPUt1:COUNter:MODE CYCLE",
@@ -255,7 +255,7 @@ async def test_count_resets_start_last_and_reads_once_it_has_counted(
 async def test_zeros_are_accepted_after_two_windows_where_start_is_silent(unit: Unit) -> None:
     tagger = await opened(unit)
     before_s = asyncio.get_running_loop().time()
-    assert await tagger.count(0.02, (1, 2)) == {1: 0, 2: 0}
+    assert await tagger.count(0.02, (1, 2)) == Counts(0.02, {1: 0, 2: 0})
     assert asyncio.get_running_loop().time() - before_s >= 0.04
 
 
