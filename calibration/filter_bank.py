@@ -29,6 +29,9 @@ MOST_NATS_PER_WINDOW = 5.0
 """Evidence against a filter that one window can give: a burst must not decide alone."""
 
 LEAST_LOG_WEIGHT = -20.0
+SLIDING = 0.005
+"""Share per window of the way from the best grid point to the peak of the evidence."""
+
 IRRELEVANT_LOG_WEIGHT = -10.0
 EDGE_WEIGHT = 0.5
 """Weight of the strongest or weakest drift above which the bank moves over by one."""
@@ -166,6 +169,7 @@ class FilterBank:
         self._weigh(evidence + 0.5 * shrunk)
         self.fibre = rotation.orthonormal(rotation.exp(step) @ self.fibre)
         self.covariance = 0.5 * (after + np.swapaxes(after, -1, -2))
+        self._slide()
         self._move_over()
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,6 +195,21 @@ class FilterBank:
         elif weights[0] > EDGE_WEIGHT and self.drift_rad[0] / SPACING > low:
             self._keep([0, *range(FILTERS - 1)])
             self.drift_rad[0] /= SPACING
+
+    def _slide(self) -> None:
+        """Move the grid so that its best drift comes to lie where the evidence peaks.
+
+        Between two grid points the lower one would win, explain excess by its floor and lag.
+        """
+        best = int(np.argmax(self.log_weight))
+        if not 0 < best < FILTERS - 1:
+            return
+        below, peak, above = self.log_weight[best - 1 : best + 2]
+        curvature = below - 2 * peak + above
+        if curvature < 0:
+            self.drift_rad = self.drift_rad * SPACING ** (
+                SLIDING * 0.5 * (below - above) / curvature
+            )
 
     def _keep(self, index: list[int]) -> None:
         for name, value in vars(self).items():

@@ -332,12 +332,12 @@ class Conductor:
         if error.instrument == self._bench.light.name:
             await self._shut(str(error))
             return
-        await self._enter("degraded", str(error))
         try:
             await self._bench.light.turn_off()
         except InstrumentError as exc:
             await self._shut(f"{error}; and {exc}")
             return
+        await self._enter("degraded", str(error))
         await self._wait_for_instruments()
         await self._recover_and_track()
 

@@ -220,6 +220,8 @@ def _calibrate(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> No
             f"the calibration ended {story.result['outcome']}: {story.result['reason']}"
         )
     say(f"accepted  {story.result['reason']}")
+    if story.result["expected_excess"] is not None:
+        say(f"limit     {_limit_line(story.result)}")
 
 
 def _hold(daemon: DaemonClient, bench: Bench, duration_s: float, say: Say) -> None:
@@ -296,8 +298,16 @@ def _progress_line(progress: dict[str, Any]) -> str:
         f"{progress['photons']:6,} photons, {progress['settings']:2} settings"
     )
     if progress["expected_excess"] is not None:
-        line += f", expected excess {progress['expected_excess']:.3%}"
+        line += f", expected excess {100 * progress['expected_excess']:.3f} pp"
     return line
+
+
+def _limit_line(result: dict[str, Any]) -> str:
+    expected, bound = result["expected_excess"], result["excess_bound"]
+    return (
+        f"expected excess {100 * expected:.3f} pp; the best design could reach "
+        f"{100 * bound:.3f} pp with as many photons: {expected / bound:.1f} times the limit"
+    )
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -28,7 +28,8 @@ def draw(story: "Story", report: dict[str, Any], path: Path) -> None:
     figure.suptitle(
         f"qkdctl demo, seed {report['seed']}: {report['photons_to_align']:,} photons and "
         f"{report['settings_to_align']} settings to align; {report['excess_pp']:.3f} pp above the "
-        "best reachable QBER at the end"
+        "best reachable QBER at the end",
+        fontsize=10,
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -65,7 +66,7 @@ def _draw_qber(axes: Axes, story: "Story") -> None:
     axes.set_yscale("log")
     axes.set_ylabel("QBER")
     _draw_marks(axes, story, with_names=True)
-    axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
+    axes.legend(loc="center right", fontsize=8, framealpha=0.9)
 
 
 def _draw_photons(axes: Axes, story: "Story") -> None:

@@ -14,11 +14,14 @@ import tomlkit
 from calibration.clicks import STATES
 from drivers.attenuators.keysight_n77xx import N77xxOptions
 from drivers.polarization_controllers.ozoptics_epc400 import Epc400Options
+from drivers.transport.connect import Connector
+from qkdctl.check import build
 from qkdctl.config import (
     InstrumentConfig,
     Problem,
     Testbed,
     TestbedFileError,
+    load_testbed,
     parse_testbed,
     read_toml,
 )
@@ -215,7 +218,9 @@ def _per_detector(values: Mapping[str, float]) -> tuple[float, float, float, flo
 
 
 async def _simulate(path: Path, seed: int | None, write: Path | None, control: Path | None) -> None:
-    bench = build_bench(parse_testbed(read_toml(path), str(path)), str(path), seed)
+    config = load_testbed(path)
+    build(path, config, Connector())
+    bench = build_bench(config, str(path), seed)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

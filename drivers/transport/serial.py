@@ -1,6 +1,7 @@
 """Instruments on a serial port of this machine."""
 
 import asyncio
+import errno
 import contextlib
 import os
 import termios
@@ -38,9 +39,7 @@ class SerialChannel:
             opening.add_done_callback(_close_when_open)
             raise
         except (OSError, ValueError, termios.error) as exc:
-            errno = exc.errno if isinstance(exc, OSError) else None
-            reason = os.strerror(errno) if errno else str(exc)
-            raise ChannelError(f"cannot open {self._path}: {reason}") from exc
+            raise ChannelError(f"cannot open {self._path}: {_reason(exc)}") from exc
         self._inbox = Inbox()
         self._listen()
 
@@ -130,3 +129,14 @@ def _close_when_open(opening: asyncio.Future[serial.Serial]) -> None:
     """Close a port that was opened after everybody had gone."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
+
+
+def _reason(error: Exception) -> str:
+    """Say why a port did not open; pyserial's own text repeats the path and the number."""
+    match error:
+        case OSError(errno=errno.EAGAIN):
+            return "another program holds its lock"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case _:
+            return str(error)

@@ -29,17 +29,6 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"not within {PATIENCE_S:g} s: {what}")
 
 
-def qkdctl(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "qkdctl", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-
-
 @dataclass
 class Laboratory:
     """The bench, and whichever daemon runs at the moment."""
@@ -65,11 +54,12 @@ class Laboratory:
         wait_until(lambda: self.testbed.exists() and control.exists(), "the bench serves")
         assert process.poll() is None
 
-    def start_daemon(self) -> "subprocess.Popen[bytes]":
+    def start_daemon(
+        self, *options: str | Path, testbed: Path | None = None
+    ) -> "subprocess.Popen[bytes]":
         """Start a daemon and wait until it has opened the bench."""
-        process = self._start(
-            "daemon", "daemon", self.testbed, "--socket", self.socket, "--state-dir", self.directory
-        )  # fmt: skip
+        here = ("--socket", self.socket, "--state-dir", self.directory)
+        process = self._start("daemon", "daemon", testbed or self.testbed, *here, *options)
 
         def has_started() -> bool:
             assert process.poll() is None, self.log("daemon")
