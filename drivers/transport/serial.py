@@ -1,8 +1,8 @@
 """Instruments on a serial port of this machine."""
 
 import asyncio
-import errno
 import contextlib
+import errno
 import os
 import termios
 
