@@ -22,6 +22,12 @@ ANYWHERE = 20
 NEARBY_HALF_WAVES = (0.02, 0.04, 0.08, 0.16, 0.32)
 NEARBY_EACH = 5
 
+HEADROOM = 0.05
+"""Share of a channel's range at either end in which nothing is recommended."""
+
+LONGEST_PERIOD = 1.25
+"""Longest period to reckon with, as a multiple of the nominal one."""
+
 EXCESS_PER_SQUARE_ANGLE = np.array([1.0, 1.0, 2.0]) / 8
 """QBER, mean of both bases, per squared rotation about S1, S2, S3; rad^-2."""
 
@@ -61,6 +67,7 @@ def recommend(
     """
     drawn = posterior.samples(rng, DESIGN_SAMPLES + CLAIM_SAMPLES)
     samples, claims = drawn[:DESIGN_SAMPLES], drawn[DESIGN_SAMPLES:]
+    span_v = _with_headroom(span_v, posterior.chain.half_wave_v)
     tried = Parameters.concatenate([posterior.modes[:MODES_TRIED], samples[:SAMPLES_TRIED]])
     starts = rng.uniform(
         span_v[0], span_v[1], size=(STARTS_TRIED, len(tried), posterior.chain.channels)
@@ -83,6 +90,15 @@ def recommend(
         solutions_v=solutions[: len(tried)],
         samples=samples,
     )
+
+
+def _with_headroom(span_v: Array, half_wave_v: Array) -> Array:
+    """Leave room at both ends, for a tracker to start from, where more than a period remains."""
+    low, high = span_v
+    inset = HEADROOM * (high - low)
+    has_room = high - low - 2 * inset > LONGEST_PERIOD * 2 * half_wave_v
+    inset = np.where(has_room, inset, 0.0)
+    return np.array([low + inset, high - inset])
 
 
 def next_setting(

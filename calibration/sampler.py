@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,12 +106,6 @@ class _Belief:
         """Tell whether a study only went on since."""
         known = numbers[: len(self.numbers)] == self.numbers
         return known and self.study_name == study.study_name
-
-    @cached_property
-    def advice_numbers(self) -> tuple[float, float, float]:
-        """Floor, mean and 90 % quantile of the excess."""
-        excess = self.best.excess
-        return float(self.best.floor.mean()), float(excess.mean()), float(np.quantile(excess, 0.9))
 
 
 class RotationSampler(BaseSampler):
@@ -245,14 +238,14 @@ class RotationSampler(BaseSampler):
         belief = self._believe(study)
         if belief is None:
             raise ValueError("no complete trial with counts yet")
-        floor, mean, q90 = belief.advice_numbers
-        posterior = belief.posterior
+        posterior, best = belief.posterior, belief.best
+        floor, mean = float(best.floor.mean()), float(best.excess.mean())
         return Advice(
-            setting=self._named(belief.best.setting_v),
+            setting=self._named(best.setting_v),
             predicted_qber=floor + mean,
             floor=floor,
             excess_mean=mean,
-            excess_q90=q90,
+            excess_q90=float(np.quantile(best.excess, 0.9)),
             photons=posterior.photons,
             settings=len(belief.numbers),
             modes=len(posterior.weights),

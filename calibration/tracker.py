@@ -53,9 +53,9 @@ FLOOR_SIGMAS = 4.0
 LARGEST_EXCESS = 0.05
 """Expected excess above which the filters' linear picture, and with it the lock, is lost."""
 
-CENTRING_RAD = 0.05
-"""Retardance by which a window moves a channel at its limit towards the middle of its range, as
-far as other channels can make up for it."""
+CENTRING_SHARE = 0.005
+"""Error that centring may make in a window, as a share of the standard deviation of the angle. The
+filters lag behind such a ramp by about twenty windows, so it costs 1 % of the excess."""
 
 IK_STEPS = 6
 
@@ -183,7 +183,7 @@ class Tracker:
         dither_v, dither_rad = np.zeros(len(self._names)), np.zeros(2)
         if not (self._is_dark or self._is_lost):
             members = replace(self._mode, fibre=fibre[None])
-            start_v = self._held_v + self._centring(members)
+            start_v = self._held_v + self._centring(members, covariance)
             aligned, _ = kinematics.align(
                 self._chain, members, start_v[None], self._span_v, steps=IK_STEPS
             )
@@ -229,7 +229,7 @@ class Tracker:
                 self._bank.learn_floor(behind, trials, errors)
             self._bank.update(behind, trials, errors)
         mean, q90 = self._expected_excess(behind)
-        self._is_lost |= self._test.score >= 1 or mean > LARGEST_EXCESS
+        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
         return TrackerReport(
             expected_excess=mean,
             excess_q90=q90,
@@ -331,13 +331,17 @@ class Tracker:
         self._bank.predict(max(now_s - self._now_s, 0.0), move_variance)
         self._now_s, self._measured_v = now_s, voltages
 
-    def _centring(self, members: Parameters) -> Array:
-        """Pull channels from their limits along turns that cancel each other."""
+    def _centring(self, members: Parameters, covariance: Array) -> Array:
+        """Pull channels from their limits along turns that cancel each other.
+
+        They do so as far as the retardance per volt is known, which limits the pace.
+        """
         low, high = self._span_v
         off_centre = np.clip((2 * self._held_v - low - high) / (high - low), -1, 1)
         _, axes = self._chain.actuator_axes(members, self._held_v[None])
         effect = axes[0, 0].T
-        pull: Array = -CENTRING_RAD * off_centre**3
+        sigma = np.sqrt(np.trace(covariance) / 3 / self._gain_variance)
+        pull: Array = -CENTRING_SHARE * sigma * off_centre**3
         pull -= np.linalg.pinv(effect) @ (effect @ pull)
         return pull * self._chain.half_wave_v / np.pi
 

@@ -76,6 +76,7 @@ class Conductor:
         self._requested: Activity | None = None
         self._following: Activity | None = None
         self._current: asyncio.Task[None] | None = None
+        self._entered = asyncio.Event()
         self._realignments: deque[float] = deque()
         self._posterior: Mapping[str, Any] | None = None
         self._interrupted: tuple[str, float] | None = None
@@ -148,7 +149,7 @@ class Conductor:
         request = self.calibration
         if request is None:
             raise RefusedError("no calibration is running")
-        await self._switch(self._after_calibration())
+        await self._switch_and_enter(self._after_calibration())
 
     async def make_safe(self, reason: str) -> None:
         """Interrupt what runs and make the bench safe.
@@ -157,11 +158,9 @@ class Conductor:
             UnsafeError: An instrument is not known to be safe; light was tried first.
         """
         self.intent = "rest"
-        await self._switch(self._rest)
-        try:
-            await self._bench.make_safe()
-        finally:
-            await self._enter("safe", reason)
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._switch(partial(self._shut, reason, outcome))
+        await outcome
 
     async def resume(self, reason: str) -> None:
         """Leave ``safe`` or ``degraded``: track from the last good setting, or rest.
@@ -175,7 +174,7 @@ class Conductor:
             await self._enter("idle", f"{reason}; no good setting is known: run a calibration")
             return
         self.intent = "track"
-        await self._switch(self._recover_and_track)
+        await self._switch_and_enter(self._recover_and_track)
 
     async def set_knob(self, name: str, value: float) -> float:
         """Set one knob by the operator's hand.
@@ -212,6 +211,12 @@ class Conductor:
             await asyncio.wait({current}, timeout=INTERRUPT_TIMEOUT_S)
         if interrupted is not None:
             self._end(interrupted)
+
+    async def _switch_and_enter(self, activity: Activity) -> None:
+        """Switch, and wait until the new activity says what state it has brought about."""
+        self._entered.clear()
+        await self._switch(activity)
+        await self._entered.wait()
 
     async def _rest(self) -> None:
         await asyncio.get_running_loop().create_future()
@@ -369,14 +374,20 @@ class Conductor:
                 self._publish("note", {"text": f"all instruments answer after {attempt} attempts"})
                 return
 
-    async def _shut(self, reason: str) -> None:
+    async def _shut(self, reason: str, outcome: "asyncio.Future[None] | None" = None) -> None:
         """Make everything safe and stay so until the operator resumes."""
+        unsafe: UnsafeError | None = None
         try:
             await self._bench.make_safe()
         except UnsafeError as exc:
+            unsafe = exc
             reason = f"{reason}; NOT SAFE: {exc}"
             self._publish("alarm", {"name": "not-safe", "text": str(exc)})
         await self._enter("safe", reason)
+        if outcome is not None and unsafe is not None:
+            outcome.set_exception(unsafe)
+        elif outcome is not None:
+            outcome.set_result(None)
         await self._rest()
 
     async def _enter(self, state: State, reason: str) -> None:
@@ -384,6 +395,7 @@ class Conductor:
         data = {"state": state, "reason": reason, "intent": self.intent}
         await self._history.add_event(self.since_s, "state", data)
         self._bus.publish(Event(self.since_s, "state", data))
+        self._entered.set()
         log.info("%s: %s", state, reason)
 
     def _publish(self, kind: str, data: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, NoReturn
 
 import qkdctl
@@ -12,7 +13,7 @@ from calibration.clicks import Window
 from drivers.errors import InstrumentError
 from qkdctl.conductor import CalibrationRequest, Conductor, RefusedError
 from qkdctl.events import Event, EventBus, window_dict
-from qkdctl.history import GoodSetting, History, LastRun
+from qkdctl.history import CLEAN, GoodSetting, History, LastRun
 from qkdctl.testbed import OpenTestbed, UnsafeError
 from qkdctl.verbs import ErrorCode, Json, OperationError
 
@@ -64,7 +65,7 @@ class Daemon:
         """
         last = await self._history.open()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._history.close)
+            stack.push_async_exit(self._end_record)
             stack.push_async_callback(self._bench.close)
             stack.push_async_callback(self._bench.make_safe)
             await self._bench.open()
@@ -223,6 +224,14 @@ class Daemon:
         self._window = window_dict(window)
         self._bus.publish(Event(window.start_s, "window", self._window))
 
+    async def _end_record(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._history.close(CLEAN if error is None else f"{type(error).__name__}: {error}")
+
     async def _cancel(self, request: CalibrationRequest) -> None:
         if self._conductor.calibration is request:
             await self._conductor.cancel_calibration()
@@ -321,7 +330,8 @@ def _explain(last: LastRun, good: GoodSetting | None) -> str:
         if good
         else "no good setting was on record"
     )
+    how = "was killed" if last.ending is None else f"ended by an error ({last.ending})"
     return (
-        f"the run that began {_date(last.started_s)} ended without a stop while {doing}; "
+        f"the run that began {_date(last.started_s)} {how} while {doing}; "
         f"the light was shut first, {trials}, {restored}"
     )

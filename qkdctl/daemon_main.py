@@ -63,6 +63,12 @@ def run_daemon(
         for problem in exc.problems:
             sys.stderr.write(f"error: {problem}\n")
         return EXIT_USAGE
+    except BaseExceptionGroup as group:
+        expected, unexpected = group.split((HistoryError, OSError))
+        if unexpected is not None or expected is None:
+            raise
+        sys.stderr.write(f"error: {_first(expected)}\n")
+        return EXIT_FAILED
     except UnsafeError as exc:
         if exc.__context__ is not None:
             log.exception("what ended the daemon", exc_info=exc.__context__)
@@ -78,6 +84,12 @@ def run_daemon(
         sys.stderr.write(f"error: {exc}\n")
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group that is not itself a group."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _serve(

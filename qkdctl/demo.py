@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qkdctl.client import DaemonClient, DaemonError, NotReachedError
 from qkdctl.config import TestbedFileError, load_testbed
+from qkdctl.demo_story import Story
 from qkdctl.simulate import ask_bench
 
 EXAMPLE = "polarization-bb84.toml"
@@ -36,37 +37,6 @@ Say = Callable[[str], None]
 
 class DemoError(Exception):
     """The story could not be told to its end; the text says where it stopped."""
-
-
-@dataclass
-class Story:
-    """What the demo saw.
-
-    Attributes:
-        seed: Seed of the simulated bench.
-        began_s: Monotonic time of the start.
-        samples: Truth of the bench over time, each with ``elapsed_s``.
-        progress: Progress of the calibration, each with ``elapsed_s``.
-        windows: Status of the daemon while it held, each with ``elapsed_s``.
-        marks: Named moments, s since the start.
-        result: The polarization stage's result.
-    """
-
-    seed: int
-    began_s: float = field(default_factory=time.monotonic)
-    samples: list[dict[str, Any]] = field(default_factory=list)
-    progress: list[dict[str, Any]] = field(default_factory=list)
-    windows: list[dict[str, Any]] = field(default_factory=list)
-    marks: dict[str, float] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
-
-    def elapsed_s(self) -> float:
-        """Return the time since the start, s."""
-        return time.monotonic() - self.began_s
-
-    def mark(self, name: str) -> None:
-        """Remember this moment."""
-        self.marks[name] = self.elapsed_s()
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The demo's picture: QBER, expected excess, photons and voltages over time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 
@@ -10,13 +10,12 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-if TYPE_CHECKING:
-    from qkdctl.demo import Story
+from qkdctl.demo_story import Story
 
 BLUE, ORANGE, GREEN, GREY, RED = "#1f5f99", "#d95f02", "#2a9d6f", "#777777", "#b2182b"
 
 
-def draw(story: "Story", report: dict[str, Any], path: Path) -> None:
+def draw(story: Story, report: dict[str, Any], path: Path) -> None:
     """Draw the story into a PNG file."""
     figure, (qber, photons, voltages) = plt.subplots(
         3, 1, figsize=(9, 8), sharex=True, height_ratios=(3, 1.3, 1.7), layout="constrained"
@@ -35,7 +34,7 @@ def draw(story: "Story", report: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_qber(axes: Axes, story: "Story") -> None:
+def _draw_qber(axes: Axes, story: Story) -> None:
     lit = [sample for sample in story.samples if sample["shutter_open"]]
     times = [sample["elapsed_s"] for sample in lit]
     axes.plot(times, [s["qber"] for s in lit], ".", color=BLUE, ms=4, label="true QBER (bench)")
@@ -69,7 +68,7 @@ def _draw_qber(axes: Axes, story: "Story") -> None:
     axes.legend(loc="center right", fontsize=8, framealpha=0.9)
 
 
-def _draw_photons(axes: Axes, story: "Story") -> None:
+def _draw_photons(axes: Axes, story: Story) -> None:
     axes.step(
         [p["elapsed_s"] for p in story.progress],
         [p["photons"] for p in story.progress],
@@ -81,7 +80,7 @@ def _draw_photons(axes: Axes, story: "Story") -> None:
     _draw_marks(axes, story)
 
 
-def _draw_voltages(axes: Axes, story: "Story") -> None:
+def _draw_voltages(axes: Axes, story: Story) -> None:
     times = [sample["elapsed_s"] for sample in story.samples]
     channels = list(story.samples[0]["voltages_v"])
     for channel in channels:
@@ -96,7 +95,7 @@ def _draw_voltages(axes: Axes, story: "Story") -> None:
     _draw_marks(axes, story)
 
 
-def _draw_marks(axes: Axes, story: "Story", *, with_names: bool = False) -> None:
+def _draw_marks(axes: Axes, story: Story, *, with_names: bool = False) -> None:
     for name, at_s in story.marks.items():
         axes.axvline(at_s, color=RED if "out" in name else GREY, lw=0.8, ls=":")
         if with_names:

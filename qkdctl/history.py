@@ -17,6 +17,9 @@ from calibration.trials import PastTrial
 
 T = TypeVar("T")
 
+CLEAN = "stopped"
+"""Ending of a run that somebody asked to stop."""
+
 KEEP_WINDOWS = 200_000
 KEEP_EVENTS = 100_000
 KEEP_TRIALS = 100_000
@@ -65,7 +68,8 @@ class LastRun:
 
     Attributes:
         started_s: When it began, seconds since the epoch.
-        is_clean: Whether it was stopped, not killed.
+        is_clean: Whether it was stopped; not killed, not ended by an error.
+        ending: What ended it, where that is known.
         state: Its last state, or None if it never had one.
         state_reason: Why it was in that state.
         state_since_s: Since when.
@@ -77,6 +81,7 @@ class LastRun:
 
     started_s: float
     is_clean: bool
+    ending: str | None
     state: str | None
     state_reason: str | None
     state_since_s: float | None
@@ -100,8 +105,8 @@ class History:
         """Open the file, end what a crash left open, start a run; return the previous run."""
         return await self._call(self._open)
 
-    async def close(self, ending: str = "stopped") -> None:
-        """Mark the run as ended cleanly and close the file."""
+    async def close(self, ending: str = CLEAN) -> None:
+        """Mark the run as ended, cleanly or by an error that ``ending`` names; close the file."""
         await self._call(self._close, ending)
         self._thread.shutdown(wait=False)
 
@@ -251,7 +256,8 @@ class History:
         is_interrupted = newest and state.get("state") == "calibrating"
         return LastRun(
             started_s=runs[0]["started_s"],
-            is_clean=runs[0]["ended_s"] is not None,
+            is_clean=runs[0]["ending"] == CLEAN,
+            ending=runs[0]["ending"],
             state=state.get("state"),
             state_reason=state.get("reason"),
             state_since_s=states[0]["time_s"] if states else None,

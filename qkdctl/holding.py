@@ -1,5 +1,6 @@
 """Holding a setting while key is made: with a model by tracking, without one by watching."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +9,8 @@ from scipy.stats import binom
 
 from calibration.tracker import Tracker
 from qkdctl.testbed import OpenTestbed
+
+log = logging.getLogger(__name__)
 
 FALSE_ALARM = 1e-9
 """Probability that ordinary noise of one window is taken for a loss of lock: once in some years at
@@ -134,4 +137,8 @@ def hold_for(
     """Choose how to hold: with the model where there is one, else by watching."""
     if posterior is None:
         return Watch(bench, setting)
-    return Track(bench, setting, posterior, now)
+    try:
+        return Track(bench, setting, posterior, now)
+    except (KeyError, TypeError, ValueError) as exc:
+        log.warning("the posterior on record is of no use (%s); watching without a model", exc)
+        return Watch(bench, setting)

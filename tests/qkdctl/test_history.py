@@ -37,6 +37,17 @@ async def test_a_run_that_was_closed_is_known_as_clean(path: Path) -> None:
     assert last.is_clean
 
 
+async def test_a_run_that_an_error_ended_is_not_clean_and_says_what_it_was(path: Path) -> None:
+    first = History(path, now)
+    await first.open()
+    await first.close("RuntimeError: a bug")
+    second = History(path, now)
+    last = await second.open()
+    await second.close()
+    assert last is not None
+    assert (last.is_clean, last.ending) == (False, "RuntimeError: a bug")
+
+
 async def test_a_run_that_was_never_closed_is_known_as_a_crash_with_its_state(path: Path) -> None:
     crashed = History(path, now)
     await crashed.open()

@@ -55,7 +55,7 @@ def test_after_a_kill_the_light_is_shut_first_and_the_good_setting_comes_back(
     assert [round(value, 3) for value in restored[:4]] == [
         round(good[f"squeezer-{n}"], 3) for n in (1, 2, 3, 4)
     ]
-    assert "ended without a stop while calibrating" in status["last_run"]
+    assert "was killed while calibrating" in status["last_run"]
     assert "the light was shut first" in status["last_run"]
     assert "good setting" in status["last_run"]
     assert laboratory.truth()["violations"] == 0
