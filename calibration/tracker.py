@@ -222,7 +222,7 @@ class Tracker:
         behind = self._behind(voltages)
         n, k = clicks.by_basis()
         trials, errors = n.ravel().astype(float), k.ravel().astype(float)
-        self._is_dark = dark or trials.sum() == 0
+        self._is_dark = dark or clicks.photons == 0
         if not self._is_dark:
             self._judge(behind, trials, errors)
             if self._test.score < FLOOR_FREEZES_AT:

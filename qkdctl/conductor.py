@@ -350,6 +350,7 @@ class Conductor:
         """Put the last good setting back in force, then track or rest as intended."""
         if self.intent == "track" and self._last_good is not None:
             try:
+                await self._bench.read_setting()  # a power cycle may have moved everything
                 await self._bench.apply(self._last_good)
             except InstrumentError as exc:
                 self._following = partial(self._recover, exc)

@@ -114,7 +114,7 @@ class Daemon:
                 name: {"ok": name not in failures, "error": failures.get(name)}
                 for name in self._bench.instruments
             },
-            "setting": {name: knob.last for name, knob in self._bench.knobs.items()},
+            "setting": {name: self._bench.confirmed.get(name) for name in self._bench.knobs},
             "last_calibration": conductor.last_calibration,
         }
 
@@ -146,7 +146,7 @@ class Daemon:
         return [
             {
                 "name": name,
-                "value": knob.last,
+                "value": self._bench.confirmed.get(name),
                 "unit": knob.limits.unit,
                 "minimum": knob.limits.minimum,
                 "maximum": knob.limits.maximum,

@@ -86,6 +86,7 @@ class OpenTestbed:
         light: The attenuator.
         receiver: Where windows come from.
         identities: Who each opened instrument says it is.
+        confirmed: Value of each knob as last confirmed; a knob whose state is unknown is not in it.
         on_window: Is shown every window that is measured.
     """
 
@@ -110,6 +111,7 @@ class OpenTestbed:
         self.light = Light(self._attenuator(), config.light.attenuation_db)
         self.receiver = self._receiver(now)
         self.identities: dict[str, Identity] = {}
+        self.confirmed: dict[str, float] = {}
         self._rate_hz = config.receiver.expected_rate_hz
         self.on_window: Callable[[Window], None] = lambda window: None
 
@@ -131,6 +133,9 @@ class OpenTestbed:
             UnsafeError: Some instrument is not known to be safe.
         """
         self.light.is_on = False
+        self.confirmed.clear()
+        for knob in self.knobs.values():
+            knob.last = None  # instruments go to rest by themselves: what they hold must be read
         failures = []
         for name in self._safety_order():
             try:
@@ -160,15 +165,21 @@ class OpenTestbed:
             raise SettingError(
                 min(unknown), f"there is no such knob; known are {', '.join(self.knobs)}"
             )
-        return await set_together({self.knobs[name]: value for name, value in setting.items()})
-
-    def setting(self) -> dict[str, float]:
-        """Return the last confirmed value of each knob whose value is known."""
-        return {name: knob.last for name, knob in self.knobs.items() if knob.last is not None}
+        moves = {self.knobs[name]: value for name, value in setting.items()}
+        try:
+            confirmed = await set_together(moves)
+        except BaseException:
+            for knob in moves:
+                if knob.last is None:
+                    self.confirmed.pop(knob.name, None)
+            raise
+        self.confirmed |= confirmed
+        return confirmed
 
     async def read_setting(self) -> dict[str, float]:
         """Ask the instruments for the value of each knob."""
-        return {name: await knob.read() for name, knob in self.knobs.items()}
+        self.confirmed = {name: await knob.read() for name, knob in self.knobs.items()}
+        return dict(self.confirmed)
 
     def limits(self, name: str) -> tuple[float, float]:
         """Return the lowest and the highest value of a knob."""

@@ -75,6 +75,25 @@ def test_the_scan_source_aligns_as_well(run_laboratory: Run) -> None:
     assert seen["state"] == "tracking"
 
 
+def test_one_sided_approach_removes_the_controllers_hysteresis(run_laboratory: Run) -> None:
+    seen = {}
+
+    def change(document: dict[str, Any]) -> None:
+        document["simulation"]["hysteresis_v"] = 0.1
+        for knob in document["knobs"].values():
+            knob |= {"hysteresis": 0.1, "approach": "from-below"}
+
+    async def story(laboratory: Any) -> None:
+        (seen["result"],) = (await laboratory.calibrate("polarization"))["results"]
+        await asyncio.sleep(20)
+        seen["excess_pp"] = true_excess_pp(laboratory)
+
+    run_laboratory(story, change=change)
+    assert seen["result"]["outcome"] == "accepted"
+    assert seen["result"]["sampler"] == "model"
+    assert seen["excess_pp"] < 0.3
+
+
 def test_an_hour_of_drift_is_held_near_the_best_reachable_qber(run_laboratory: Run) -> None:
     excess_pp: list[float] = []
 
