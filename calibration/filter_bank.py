@@ -32,7 +32,7 @@ LEAST_LOG_WEIGHT = -20.0
 SLIDING = 0.005
 """Share per window of the way from the best grid point to the peak of the evidence."""
 
-BIAS_STEPS = 0.25
+BIAS_STEPS = 0.12
 """By how much the evidence of linear filters peaks too low, in steps of the grid: they take what
 the square of the angle does to the QBER for floor. Measured on the twin, ``drift^2 / rate`` from
 1e-9 to 1e-7 rad^2 per photon."""

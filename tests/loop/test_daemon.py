@@ -302,6 +302,26 @@ def test_a_knob_is_refused_outside_its_limits_and_while_in_use(run_laboratory: R
     assert laboratory.truth_at_end["violations"] == 0
 
 
+def test_after_safe_a_slew_limited_knob_starts_from_where_it_really_is(
+    run_laboratory: Run,
+) -> None:
+    seen = {}
+
+    def change(document: dict[str, Any]) -> None:
+        document["knobs"]["squeezer-1"]["slew_per_s"] = 20.0  # steps of 1 V
+
+    async def story(laboratory: Any) -> None:
+        await laboratory.daemon.knob_set("squeezer-1", 4.0)
+        await laboratory.daemon.safe()
+        told = laboratory.bench.record.total
+        await laboratory.daemon.knob_set("squeezer-1", 4.0)
+        _, entries = laboratory.bench.record.since(told)
+        seen["voltages"] = [entry.value for entry in entries if entry.what == "voltage"]
+
+    run_laboratory(story, change=change)
+    assert seen["voltages"] == [1.0, 2.0, 3.0, 4.0]
+
+
 async def refusal(command: Any) -> str:
     with pytest.raises((OperationError, ValueError)) as caught:
         await command

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from calibration.design import EXCESS_PER_SQUARE_ANGLE, expected_gain, next_setting, recommend
+from calibration.posterior import RotationPosterior
+from calibration.retarders import RetarderChain
+
+CHAIN = RetarderChain.nominal(2.5)
+SPAN_V = np.array([[-5.0] * 4, [5.0] * 4])
+COUNTS = np.full((2, 2), 25.0)
+
+
+def posterior(sigma: float, seed: int = 1) -> RotationPosterior:
+    return RotationPosterior(
+        chain=CHAIN,
+        modes=CHAIN.draw(np.random.default_rng(seed), 1),
+        covariance=np.eye(CHAIN.size)[None] * sigma**2,
+        weights=np.ones(1),
+    )
+
+
+def samples(seed: int, count: int = 400) -> NDArray[np.float64]:
+    return 0.1 * np.random.default_rng(seed).normal(size=(count, 3))
+
+
+def test_a_well_known_fibre_is_aligned_by_the_recommendation() -> None:
+    best = recommend(posterior(1e-4), np.random.default_rng(2), SPAN_V)
+
+    assert best.excess.mean() < 1e-6
+    assert np.all(np.abs(best.setting_v) <= 5)
+
+
+def test_the_former_recommendation_competes() -> None:
+    known = posterior(0.02)
+    former = recommend(known, np.random.default_rng(3), SPAN_V)
+
+    best = recommend(known, np.random.default_rng(3), SPAN_V, former.setting_v)
+
+    expected = CHAIN.excess(best.samples, np.array([best.setting_v, former.setting_v]))
+    assert expected[:, 0].mean() <= expected[:, 1].mean()
+
+
+def test_an_uncertain_fibre_makes_the_claim_wider() -> None:
+    narrow, wide = (
+        np.quantile(recommend(posterior(s), np.random.default_rng(4), SPAN_V).excess, 0.9)
+        for s in (0.01, 0.1)
+    )
+
+    assert narrow < wide
+
+
+def test_no_gain_is_expected_where_nothing_depends_on_the_angles() -> None:
+    remaining = samples(5)
+    blind = np.full((1, len(remaining), 4), 0.3)
+
+    assert expected_gain(remaining, blind, np.full(4, 1e6)) == pytest.approx(0)
+
+
+def test_counting_all_angles_without_noise_would_remove_the_whole_excess() -> None:
+    remaining = samples(6)
+    seen = np.full((1, len(remaining), 4), 0.5)
+    seen[0, :, :3] += 0.5 * remaining
+
+    gain = expected_gain(remaining, seen, np.full(4, 1e12))
+
+    whole = remaining.var(axis=0) @ EXCESS_PER_SQUARE_ANGLE
+    assert gain[0] == pytest.approx(whole, rel=1e-6)
+
+
+def test_more_counts_promise_more() -> None:
+    remaining = samples(7)
+    seen = 0.5 + 0.5 * remaining[None, :, [0, 1, 2, 0]]
+
+    gains = [expected_gain(remaining, seen, np.full(4, n))[0] for n in (10.0, 100.0, 1000.0)]
+
+    assert gains == sorted(gains)
+    assert gains[0] > 0
+
+
+def test_what_is_not_counted_promises_nothing() -> None:
+    remaining = samples(8)
+    seen = 0.5 + 0.5 * remaining[None, :, [0, 1, 2, 0]]
+
+    assert expected_gain(remaining, seen, np.zeros(4))[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_next_setting_lies_within_the_limits() -> None:
+    known = posterior(0.3)
+    best = recommend(known, np.random.default_rng(9), SPAN_V)
+
+    setting = next_setting(known, best, np.random.default_rng(10), SPAN_V, COUNTS)
+
+    assert setting.shape == (4,)
+    assert np.all(np.abs(setting) <= 5)
+
+
+def test_the_next_setting_promises_more_than_staying() -> None:
+    known = posterior(0.05)
+    best = recommend(known, np.random.default_rng(11), SPAN_V)
+    setting = next_setting(known, best, np.random.default_rng(12), SPAN_V, COUNTS)
+
+    both = np.array([setting, best.setting_v])
+    predicted = CHAIN.error_probability(best.samples, both)
+    predicted = np.swapaxes(predicted.reshape(len(best.samples), 2, 4), 0, 1)
+    left = CHAIN.rotation(best.samples, best.setting_v[None])[:, 0]
+    angles = np.stack([left[:, 2, 1], left[:, 0, 2], left[:, 1, 0]], axis=-1)
+    chosen, stay = expected_gain(angles, predicted, COUNTS.ravel())
+    assert chosen > stay

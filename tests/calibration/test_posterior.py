@@ -1,0 +1,173 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from calibration.posterior import (
+    MISFIT_RATIO,
+    Observations,
+    RotationPosterior,
+    fit,
+    log_posterior,
+)
+from calibration.retarders import Parameters, RetarderChain
+
+CHAIN = RetarderChain.nominal(2.5)
+SPAN_V = np.array([[-5.0] * 4, [5.0] * 4])
+
+
+def observe(
+    truth: Parameters, settings: int, counts: float, rng: np.random.Generator
+) -> Observations:
+    voltages = rng.uniform(-5, 5, (settings, 4))
+    probability = CHAIN.error_probability(truth, voltages)[0]
+    trials = rng.poisson(counts / 4, size=probability.shape)
+    return Observations(
+        voltages=voltages,
+        trials=trials.astype(float),
+        errors=rng.binomial(trials, probability).astype(float),
+        age_s=np.zeros(settings),
+    )
+
+
+@pytest.fixture(scope="module")
+def truth() -> Parameters:
+    return CHAIN.draw(np.random.default_rng(5), 1)
+
+
+@pytest.fixture(scope="module")
+def learnt(truth: Parameters) -> RotationPosterior:
+    seen = observe(truth, 12, 2000, np.random.default_rng(6))
+    return fit(CHAIN, seen, np.random.default_rng(7), span_v=SPAN_V)
+
+
+def test_enough_counts_leave_one_mode_that_predicts_fresh_settings(
+    learnt: RotationPosterior, truth: Parameters
+) -> None:
+    fresh = np.random.default_rng(8).uniform(-5, 5, (50, 4))
+
+    predicted = CHAIN.error_probability(learnt.modes[:1], fresh)
+
+    assert len(learnt.weights) == 1
+    assert np.abs(predicted - CHAIN.error_probability(truth, fresh)).max() < 0.05
+    assert learnt.chi2_per_dof < MISFIT_RATIO
+
+
+def test_the_mode_explains_the_counts_at_least_as_well_as_the_truth(
+    learnt: RotationPosterior, truth: Parameters
+) -> None:
+    assert learnt.seen is not None
+    best = log_posterior(CHAIN, learnt.seen, learnt.modes[:1])[0]
+
+    assert best >= log_posterior(CHAIN, learnt.seen, truth)[0] - 1e-3
+
+
+def test_samples_scatter_about_the_truth_as_far_as_they_claim(truth: Parameters) -> None:
+    setting = np.array([[0.3, -1.0, 2.0, 0.7]])
+    true_p = CHAIN.error_probability(truth, setting).ravel()
+    scores = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        learnt = fit(CHAIN, observe(truth, 10, 1000, rng), rng, span_v=SPAN_V)
+        p = CHAIN.error_probability(learnt.samples(rng, 200), setting).reshape(200, 4)
+        scores.append((true_p - p.mean(axis=0)) / p.std(axis=0))
+
+    assert 0.4 < np.sqrt(np.mean(np.square(scores))) < 1.8
+
+
+def test_few_counts_leave_several_modes(truth: Parameters) -> None:
+    rng = np.random.default_rng(9)
+
+    learnt = fit(CHAIN, observe(truth, 3, 100, rng), rng, span_v=SPAN_V)
+
+    assert len(learnt.weights) > 1
+    assert learnt.weights.sum() == pytest.approx(1)
+    assert np.all(np.diff(learnt.weights) <= 0)
+
+
+def test_the_same_generator_gives_the_same_posterior(truth: Parameters) -> None:
+    seen = observe(truth, 5, 300, np.random.default_rng(10))
+
+    once, again = (fit(CHAIN, seen, np.random.default_rng(1), span_v=SPAN_V) for _ in range(2))
+
+    assert json.dumps(once.to_dict()) == json.dumps(again.to_dict())
+
+
+def test_counts_that_no_setting_explains_are_trusted_less(truth: Parameters) -> None:
+    rng = np.random.default_rng(11)
+    seen = observe(truth, 12, 20_000, rng)
+    elsewhere = seen.voltages + rng.normal(0, 0.2, seen.voltages.shape)
+    wrong = Observations(elsewhere, seen.trials, seen.errors, seen.age_s)
+
+    learnt = fit(CHAIN, wrong, rng, span_v=SPAN_V, reference_v=np.zeros(4))
+
+    assert learnt.chi2_per_dof > 4
+    assert learnt.misfit > 0
+    assert learnt.seen is not None
+    assert learnt.seen.trials.sum() < seen.trials.sum() / 2
+
+
+def test_old_counts_weigh_less_under_drift(truth: Parameters) -> None:
+    rng = np.random.default_rng(12)
+    seen = observe(truth, 6, 5000, rng)
+    aged = Observations(seen.voltages, seen.trials, seen.errors, np.linspace(10, 0, 6))
+
+    learnt = fit(CHAIN, aged, rng, span_v=SPAN_V, drift_rad=0.05)
+
+    assert learnt.seen is not None
+    share = learnt.seen.trials.sum(axis=(1, 2)) / seen.trials.sum(axis=(1, 2))
+    assert np.all(np.diff(share) > 0)
+    assert share[-1] == pytest.approx(1)
+
+
+@given(st.floats(0, 1), st.integers(1, 10**6), st.floats(0, 1))
+def test_weakening_scales_counts_and_errors_alike(tilt: float, trials: int, qber: float) -> None:
+    counts: NDArray[np.float64] = np.full((1, 2, 2), float(trials))
+    seen = Observations(np.zeros((1, 4)), counts, np.round(counts * qber), np.zeros(1))
+
+    weak = seen.weakened(np.array([tilt]))
+
+    assert np.all((weak.trials > 0) & (weak.trials <= seen.trials))
+    assert np.allclose(weak.errors / weak.trials, seen.errors / seen.trials)
+
+
+def test_settings_without_mismatched_counts_are_enough(truth: Parameters) -> None:
+    rng = np.random.default_rng(13)
+    seen = observe(truth, 20, 4000, rng)
+    matched = np.eye(2)
+    errors_only = Observations(
+        seen.voltages, seen.trials * matched, seen.errors * matched, seen.age_s
+    )
+
+    learnt = fit(CHAIN, errors_only, rng, span_v=SPAN_V)
+
+    fresh = rng.uniform(-5, 5, (20, 4))
+    off = CHAIN.excess(learnt.modes[:1], fresh) - CHAIN.excess(truth, fresh)
+    assert np.abs(off).max() < 0.1
+
+
+def test_a_posterior_survives_storage(learnt: RotationPosterior) -> None:
+    restored = RotationPosterior.from_dict(json.loads(json.dumps(learnt.to_dict())))
+
+    assert restored.to_dict() == learnt.to_dict()
+    assert len(restored.samples(np.random.default_rng(1), 10)) == 10
+
+
+def test_what_was_learnt_of_the_controller_becomes_a_narrower_prior(
+    learnt: RotationPosterior,
+) -> None:
+    prior = learnt.controller_prior()
+
+    assert np.all(prior.precision >= CHAIN.prior.precision / 1.5**2)
+    assert prior.precision[:4].min() > CHAIN.prior.precision[0]
+
+
+def test_an_incomplete_stored_posterior_is_refused(learnt: RotationPosterior) -> None:
+    stored = learnt.to_dict()
+    del stored["covariance"]
+
+    with pytest.raises(KeyError):
+        RotationPosterior.from_dict(stored)

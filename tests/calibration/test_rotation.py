@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from calibration import rotation
+
+COMPONENT = st.floats(-4, 4)
+VECTORS = st.tuples(COMPONENT, COMPONENT, COMPONENT).map(np.array)
+
+
+@given(VECTORS)
+def test_exp_gives_a_proper_rotation(vector: NDArray[np.float64]) -> None:
+    matrix = rotation.exp(vector)
+
+    assert np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(matrix) == pytest.approx(1)
+
+
+@given(VECTORS)
+def test_log_is_the_shortest_way_to_the_same_rotation(vector: NDArray[np.float64]) -> None:
+    shortest = rotation.log(rotation.exp(vector))
+
+    assert np.linalg.norm(shortest) <= np.pi + 1e-12
+    assert np.allclose(rotation.exp(shortest), rotation.exp(vector), atol=1e-9)
+
+
+@given(VECTORS, st.floats(0, 1e-3))
+def test_log_is_right_close_to_half_a_turn(vector: NDArray[np.float64], missing: float) -> None:
+    length = np.linalg.norm(vector)
+    axis = vector / length if length > 1e-3 else np.array([1.0, 0, 0])
+    turn = axis * (np.pi - missing)
+
+    assert np.allclose(rotation.exp(rotation.log(rotation.exp(turn))), rotation.exp(turn))
+
+
+@given(st.floats(1e-12, 1e-3))
+def test_log_keeps_small_angles_to_full_relative_precision(angle: float) -> None:
+    turn = np.array([0.6, -0.8, 0.0]) * angle
+
+    assert rotation.log(rotation.exp(turn)) == pytest.approx(turn, rel=1e-9, abs=1e-18)
+
+
+@given(st.floats(-7, 7), st.floats(-20, 20))
+def test_a_linear_retarder_turns_about_its_axis(azimuth: float, angle: float) -> None:
+    axis = np.array([np.cos(azimuth), np.sin(azimuth), 0])
+
+    retarder = rotation.in_plane(np.array(azimuth), np.array(angle))
+
+    assert np.allclose(retarder, rotation.exp(axis * angle), atol=1e-12)
+
+
+@given(VECTORS, VECTORS)
+def test_cross_and_skew_agree_with_numpy(
+    left: NDArray[np.float64], right: NDArray[np.float64]
+) -> None:
+    assert np.allclose(rotation.cross(left, right), np.cross(left, right))
+    assert np.allclose(rotation.skew(left) @ right, np.cross(left, right))
+
+
+def test_random_rotations_favour_no_direction() -> None:
+    drawn = rotation.random(np.random.default_rng(1), 20_000)
+
+    assert np.allclose(drawn.mean(axis=0), 0, atol=0.02)
+    assert np.allclose((drawn**2).mean(axis=0), 1 / 3, atol=0.02)
+
+
+def test_orthonormal_undoes_rounding() -> None:
+    rng = np.random.default_rng(2)
+    exact = rotation.random(rng, 50)
+
+    restored = rotation.orthonormal(exact + 1e-6 * rng.normal(size=exact.shape))
+
+    assert np.allclose(restored @ np.swapaxes(restored, -1, -2), np.eye(3), atol=1e-12)
+    assert np.allclose(restored, exact, atol=1e-5)

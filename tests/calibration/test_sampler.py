@@ -1,0 +1,272 @@
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from benchmarks.twin import HALF_WAVE_V, Twin
+from calibration.clicks import Clicks
+from calibration.posterior import RotationPosterior
+from calibration.sampler import GROWTH, RotationSampler, StopWhenAligned
+
+VOLTAGES = ("v1", "v2", "v3", "v4")
+SPACE: dict[str, BaseDistribution] = {
+    **{name: FloatDistribution(-5, 5) for name in VOLTAGES},
+    "n_photons": IntDistribution(10, 100_000, log=True),
+}
+
+
+def make_sampler(**options: Any) -> RotationSampler:
+    return RotationSampler(SPACE, half_wave_v=HALF_WAVE_V, **{"seed": 3, **options})
+
+
+def make_study(sampler: RotationSampler) -> Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=sampler)
+
+
+def volts(params: Mapping[str, Any]) -> NDArray[np.float64]:
+    return np.array([params[name] for name in VOLTAGES])
+
+
+def measure(study: Study, twin: Twin) -> dict[str, Any]:
+    """Run one trial to its end and return what was suggested."""
+    trial = study.ask(SPACE)
+    table = twin.measure(volts(trial.params), trial.params["n_photons"])
+    trial.set_user_attr("clicks", table.tolist())
+    study.tell(trial, Clicks(table).qber.value)
+    return dict(trial.params)
+
+
+def refed(study: Study, sampler: RotationSampler) -> Study:
+    """Feed a study's trials to a fresh study, as after a restart."""
+    fresh = make_study(sampler)
+    fresh.add_trials(study.trials)
+    return fresh
+
+
+@pytest.fixture(scope="module")
+def aligned() -> tuple[RotationSampler, Study, Twin]:
+    twin, sampler = Twin(4), make_sampler()
+    study = make_study(sampler)
+    for _ in range(14):
+        measure(study, twin)
+    return sampler, study, twin
+
+
+def test_a_random_fibre_is_aligned_within_a_few_thousand_photons(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, twin = aligned
+
+    advice = sampler.advice(study)
+
+    assert twin.excess(volts(advice.setting)) < 0.002
+    assert advice.is_within(0.002)
+    assert advice.photons < 10_000
+    assert advice.modes == 1
+    assert advice.predicted_qber == pytest.approx(twin.floor, abs=0.004)
+
+
+def test_advice_counts_the_photons_of_all_trials(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, _ = aligned
+
+    total = sum(np.sum(trial.user_attrs["clicks"]) for trial in study.trials)
+
+    assert sampler.advice(study).photons == total
+    assert sampler.advice(study).settings == 14
+
+
+def test_the_stored_posterior_predicts_what_the_advice_does(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, _ = aligned
+    advice = sampler.advice(study)
+
+    posterior = RotationPosterior.from_dict(json.loads(json.dumps(advice.posterior)))
+
+    samples = posterior.samples(np.random.default_rng(1), 400)
+    excess = posterior.chain.excess(samples, volts(advice.setting)[None])
+    assert excess.mean() == pytest.approx(advice.excess_mean, rel=0.5)
+
+
+def test_dwell_grows_with_the_photons_counted_so_far(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    _, study, _ = aligned
+    counted = 0
+    for trial in study.trials:
+        assert trial.params["n_photons"] == max(100, round(GROWTH * counted))
+        counted += int(np.sum(trial.user_attrs["clicks"]))
+
+
+@pytest.mark.parametrize("done", [1, 3, 7])
+def test_a_new_sampler_goes_on_where_the_former_one_stopped(done: int) -> None:
+    twin, sampler = Twin(5), make_sampler()
+    study = make_study(sampler)
+    for _ in range(done):
+        measure(study, twin)
+    another = make_sampler()
+    resumed = refed(study, another)
+
+    assert study.ask(SPACE).params == resumed.ask(SPACE).params
+    assert sampler.advice(study) == another.advice(resumed)
+
+
+def test_another_seed_suggests_other_settings() -> None:
+    studies = [make_study(make_sampler(seed=seed)) for seed in (1, 2)]
+
+    second = [[study.ask(SPACE).params for _ in range(2)][1] for study in studies]
+
+    assert second[0] != second[1]
+
+
+def test_failed_and_unfinished_trials_teach_nothing() -> None:
+    twin, sampler = Twin(6), make_sampler()
+    study = make_study(sampler)
+    for _ in range(4):
+        measure(study, twin)
+    before = sampler.advice(study)
+
+    failed = study.ask(SPACE)
+    failed.set_user_attr("clicks", [[9] * 4] * 4)
+    study.tell(failed, state=TrialState.FAIL)
+    study.ask(SPACE)
+
+    assert sampler.advice(study) == before
+
+
+def test_dark_trials_teach_nothing() -> None:
+    sampler = make_sampler()
+    study = make_study(sampler)
+    trial = study.ask(SPACE)
+    trial.set_user_attr("clicks", np.zeros((4, 4), dtype=int).tolist())
+    study.tell(trial, 0.5)
+
+    study.ask(SPACE)
+    with pytest.raises(ValueError, match="no complete trial with counts"):
+        sampler.advice(study)
+
+
+def test_trials_asked_at_once_differ() -> None:
+    study = make_study(make_sampler())
+    for _ in range(4):
+        measure(study, Twin(7))
+
+    first, second = study.ask(SPACE), study.ask(SPACE)
+
+    assert first.params != second.params
+
+
+def test_the_first_setting_is_the_middle_or_the_given_start() -> None:
+    start = {"v1": 1.0, "v2": -1.0, "v3": 2.0, "v4": 0.5}
+
+    assert volts(make_study(make_sampler()).ask(SPACE).params).tolist() == [0, 0, 0, 0]
+    chosen = make_study(make_sampler(start=start)).ask(SPACE).params
+    assert {name: chosen[name] for name in VOLTAGES} == start
+
+
+def test_suggestions_keep_to_limits_and_resolution() -> None:
+    space: dict[str, BaseDistribution] = {
+        name: FloatDistribution(-1, 4, step=0.25) for name in VOLTAGES
+    }
+    sampler, twin = RotationSampler(space, half_wave_v=2.5, seed=1), Twin(8)
+    study = make_study(sampler)
+    for _ in range(6):
+        trial = study.ask(space)
+        setting = volts(trial.params)
+        assert np.all((setting >= -1) & (setting <= 4))
+        assert np.allclose(setting * 4, np.round(setting * 4))
+        trial.set_user_attr("clicks", twin.measure(setting, 200).tolist())
+        study.tell(trial, 0.1)
+
+    advised = np.array(list(sampler.advice(study).setting.values()))
+    assert np.allclose(advised * 4, np.round(advised * 4))
+
+
+def test_a_drifting_fibre_needs_the_time_of_every_trial() -> None:
+    study = make_study(make_sampler(drift_rad=0.1))
+    measure(study, Twin(9))
+
+    with pytest.raises(ValueError, match="time_s"):
+        study.ask(SPACE)
+
+
+def test_old_trials_weigh_less_under_drift() -> None:
+    twin, sampler = Twin(10), make_sampler(drift_rad=0.1)
+    study = make_study(sampler)
+    for second in range(6):
+        trial = study.ask(SPACE)
+        trial.set_user_attr("time_s", float(second))
+        trial.set_user_attr("clicks", twin.measure(volts(trial.params), 1000).tolist())
+        study.tell(trial, 0.1)
+
+    assert sampler.advice(study).settings == 6
+
+
+@pytest.mark.parametrize(
+    ("attributes", "complaint"),
+    [({}, "lacks user attribute 'clicks'"), ({"clicks": [[1, 2], [3, 4]]}, "4 x 4")],
+)
+def test_a_complete_trial_without_proper_counts_is_named(
+    attributes: dict[str, Any], complaint: str
+) -> None:
+    study = make_study(make_sampler())
+    trial = study.ask(SPACE)
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+    study.tell(trial, 0.1)
+
+    with pytest.raises(ValueError, match=complaint):
+        study.ask(SPACE)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"v1": FloatDistribution(0, 1)},
+        {**SPACE, "more": IntDistribution(1, 2)},
+        {**SPACE, "state": CategoricalDistribution(["H"])},
+        {name: FloatDistribution(1e-3, 1, log=True) for name in VOLTAGES},
+    ],
+    ids=["too-few-voltages", "two-dwells", "a-choice", "logarithmic-voltages"],
+)
+def test_a_space_of_another_kind_is_refused(space: dict[str, BaseDistribution]) -> None:
+    with pytest.raises(ValueError, match="voltage"):
+        RotationSampler(space, half_wave_v=2.5)
+
+
+def objective_on(twin: Twin) -> Callable[[optuna.Trial], float]:
+    def objective(trial: optuna.Trial) -> float:
+        setting = np.array([trial.suggest_float(name, -5, 5) for name in VOLTAGES])
+        photons = trial.suggest_int("n_photons", 10, 100_000, log=True)
+        trial.suggest_categorical("operator", ["anyone"])
+        table = twin.measure(setting, photons)
+        trial.set_user_attr("clicks", table.tolist())
+        return Clicks(table).qber.value
+
+    return objective
+
+
+def test_a_plain_study_stops_once_aligned() -> None:
+    twin, sampler = Twin(11), make_sampler()
+    study = make_study(sampler)
+
+    study.optimize(objective_on(twin), n_trials=30, callbacks=[StopWhenAligned(sampler, 0.005)])
+
+    assert 3 <= len(study.trials) < 30
+    assert sampler.advice(study).is_within(0.005)
+    assert twin.excess(volts(sampler.advice(study).setting)) < 0.02

@@ -1,0 +1,490 @@
+"""One suite for every driver: simulated over each wire and in memory, or real with ``--bench``.
+
+A test is a story about one opened driver. ``unit.run(story)`` builds the bench, builds the driver
+by its kind as the daemon would, opens it, tells the story and closes everything; in memory on a
+clock that jumps, over a wire on the real one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.errors import InstrumentError
+from drivers.registry import Options, driver_entry, driver_kinds
+from drivers.roles import (
+    Attenuator,
+    Identity,
+    Instrument,
+    PhotonCounter,
+    PolarizationController,
+    StateSource,
+    TimeTagger,
+)
+from drivers.transport.channel import ChannelError
+from drivers.transport.connect import Connector
+from qkdctl.config import Testbed, TestbedFileError, load_testbed
+from qkdctl.simulate import build_bench, with_resources
+from sim import epc400, virtual_time
+from sim.bench import SimulatedBench
+from sim.endpoints import service
+from sim.wire import MAIN, Reply
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "polarization-bb84.toml"
+SEED = 3
+
+MEMORY, REAL = "memory", "real"
+WIRES: Mapping[str, tuple[str, ...]] = {
+    "serial": (MEMORY, "serial"),
+    "tcp": (MEMORY, "tcp"),
+    "visa": (MEMORY, "visa", "tcp"),
+    "zmq": (MEMORY, "zmq"),
+}
+"""What a simulated unit is reached by, by the scheme of its resource in the example."""
+
+# Over a wire time is real: replies are waited for less long there, and come less late.
+WIRE_TIMEOUT_S = 0.5
+WIRE_LATE_S = 0.8
+# Nor is there time for 9600 baud: a byte takes as long as one bit.
+WIRE_BITS_PER_BYTE = 1
+
+# The twin's shutter opens over its 45 dB at 1000 dB/s.
+SHUTTER_S = 0.05
+
+IMPOSTORS: Mapping[str, tuple[bytes, bytes]] = {
+    "idq-id900": (b"ID900", b"ID281"),
+    "keysight-n77xx": (b"N7764A", b"N7744A"),
+    "line-instrument": (b"StateSource", b"PulseSource"),
+    "ozoptics-epc400": (b" CH4 +0000", b""),
+}
+"""What an instrument of another model answers in place of the right words."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Something that a driver sets and reads back.
+
+    Attributes:
+        values: Lowest, middle and highest; or every word.
+        impossible: Values that must be refused before anything is sent.
+        tolerance: How far a confirmed number may lie off.
+    """
+
+    name: str
+    values: Sequence[Any]
+    impossible: Sequence[Any]
+    set: Callable[[Any], Awaitable[Any]]
+    read: Callable[[], Awaitable[Any]]
+    tolerance: float = 0.0
+
+    def agrees(self, read: Any, value: Any) -> bool:
+        """Whether ``read`` confirms ``value``."""
+        if isinstance(value, float):
+            return bool(abs(read - value) <= self.tolerance)
+        return bool(read == value)
+
+
+@dataclass
+class Live:
+    """One driver at work.
+
+    Attributes:
+        identity: What ``open`` returned.
+    """
+
+    unit: "Unit"
+    driver: Any
+    options: Options
+    bench: SimulatedBench | None = None
+    identity: Identity | None = None
+
+    @property
+    def sim(self) -> SimulatedBench:
+        """The bench, which only simulated units have."""
+        assert self.bench is not None, "a test that looks at the bench must be simulated_only"
+        return self.bench
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Inputs of a counter or tagger that are in use."""
+        return tuple(getattr(self.options, "inputs", ()))
+
+    def outputs(self) -> list[Output]:
+        """Everything that this driver sets, by its roles."""
+        driver = self.driver
+        outputs = [
+            Output(
+                name,
+                [each.minimum, (each.minimum + each.maximum) / 2, each.maximum],
+                [each.minimum - each.resolution, each.maximum + each.resolution, nan, inf, -inf],
+                each.write,
+                each.read,
+                max(each.resolution, 1e-9),
+            )
+            for name, each in driver.actuators().items()
+        ]
+        if isinstance(driver, Attenuator):
+            outputs.append(
+                Output(
+                    "shutter",
+                    [True, False],
+                    [],
+                    lambda is_open: driver.set_shutter(is_open=is_open),
+                    driver.read_shutter,
+                )
+            )
+        if self.is_state_source:
+            states = ["H", "V", "D", "A", "PATTERN"]
+            outputs.append(
+                Output("state", states, ["R", "", "H\nV"], driver.set_state, driver.read_state)
+            )
+        return outputs
+
+    @property
+    def is_state_source(self) -> bool:
+        """Whether it is Alice's encoder: a line instrument is only where the file says so."""
+        return isinstance(self.driver, StateSource) and (
+            getattr(self.options, "state_setting", "") is not None
+        )
+
+    async def exchange(self) -> None:
+        """Set, read and ask something, and check it against what it must be."""
+        for output in self.outputs()[:1]:
+            value = output.values[0]
+            assert output.agrees(await output.set(value), value)
+            assert output.agrees(await output.read(), value)
+        assert await self.driver.identify() == self.identity
+
+    async def works_within(self, within_s: float) -> None:
+        """Fail unless exchanges succeed again in that time."""
+        last: InstrumentError | None = None
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    try:
+                        await self.exchange()
+                    except InstrumentError as exc:
+                        last = exc
+                        await asyncio.sleep(0.05)
+                    else:
+                        return
+        except TimeoutError:
+            pytest.fail(f"not working within {within_s:g} s: {last}")
+
+    async def fault(self, fault: str, *, is_on: bool = True) -> None:
+        """Switch a fault of the simulated unit."""
+        await self.sim.fault(self.unit.name, fault, is_on=is_on)
+
+    def answer_as_another_model(self) -> None:
+        """Have the simulated unit give another model's answers from now on."""
+        right, wrong = IMPOSTORS[self.unit.kind]
+        front_end = self.sim._served[self.unit.name].front_end
+        handle = front_end.handle
+
+        def answer(data: bytes, now_s: float, port: str = MAIN) -> list[Reply]:
+            return [
+                Reply(each.data.replace(right, wrong), each.after_s, each.port)
+                for each in handle(data, now_s, port)
+            ]
+
+        front_end.handle = answer  # type: ignore[method-assign]
+
+    async def light(self, *, is_on: bool) -> None:
+        """Open or shut the twin's shutter, and wait until it stands."""
+        self.sim.twin.attenuator.set_shutter(is_on, self.sim.truth()["time_s"])
+        await asyncio.sleep(SHUTTER_S)
+
+    async def leave_safe_state(self) -> None:
+        """Drive the unit away from where ``make_safe`` takes it."""
+        for output in self.outputs():
+            await output.set(output.values[0])
+        if isinstance(self.driver, TimeTagger):
+            await self.driver.acquire(0.02, self.inputs)
+
+    def told(self) -> int:
+        """How much the twin was told so far; real instruments do not say."""
+        return 0 if self.bench is None else self.bench.record.total
+
+    @property
+    def late_s(self) -> float:
+        """How late the fault ``late`` makes a reply, s."""
+        return service.LATE_S
+
+    async def safe_within(self, within_s: float) -> None:
+        """Make safe until it succeeds, as the daemon does while an instrument is lost."""
+        async with asyncio.timeout(within_s):
+            while True:
+                try:
+                    await self.driver.make_safe()
+                except InstrumentError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
+    async def read_within(self, within_s: float) -> dict[str, Any]:
+        """Read every output, as soon as that works."""
+        async with asyncio.timeout(within_s):
+            while True:
+                try:
+                    return {output.name: await output.read() for output in self.outputs()}
+                except InstrumentError:
+                    await asyncio.sleep(0.05)
+
+    def truth(self) -> dict[str, Any]:
+        """What the outputs really are."""
+        truth = self.sim.truth()
+        match self.unit.kind:
+            case "ozoptics-epc400":
+                return dict(truth["voltages_v"])
+            case "keysight-n77xx":
+                return {"attenuation": truth["attenuation_db"], "shutter": truth["shutter_open"]}
+            case "line-instrument":
+                return {"state": truth["state"]}
+        raise AssertionError(f"say here what the outputs of a {self.unit.kind} are")
+
+    def is_safe(self) -> bool:
+        """Whether the twin is where ``make_safe`` must have taken it."""
+        truth = self.sim.truth()
+        match self.unit.kind:
+            case "ozoptics-epc400":
+                rest_v = getattr(self.options, "rest_voltage_v", None)
+                return all(voltage_v == rest_v for voltage_v in truth["voltages_v"].values())
+            case "keysight-n77xx":
+                rest_db = getattr(self.options, "rest_db", None)
+                return truth["attenuation_db"] == rest_db and not truth["shutter_open"]
+            case "line-instrument":
+                return bool(truth["state"] == getattr(self.options, "safe", {})["state"])
+            case "idq-id900":
+                return self._records_nothing()
+        raise AssertionError(f"say here what makes a {self.unit.kind} safe")
+
+    def _records_nothing(self) -> bool:
+        _, entries = self.sim.record.since()
+        told = {(each.what, each.channel): each.value for each in entries}
+        sending = [value for (what, _), value in told.items() if what == "sends"]
+        return told["record", 0] == "STOP" and set(sending) == {"OFF"}
+
+    async def is_safe_soon(self) -> bool:
+        """Whether the twin gets there while filters and drives still move."""
+        for _ in range(40):
+            if self.is_safe():
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+
+Story = Callable[[Live], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One instrument over one wire.
+
+    Attributes:
+        name: Name in the testbed file.
+        wire: How it is reached.
+        config: The testbed file.
+        directory: Where pseudo-terminals appear.
+    """
+
+    name: str
+    wire: str
+    config: Testbed
+    directory: Path
+
+    @property
+    def kind(self) -> str:
+        return self.config.instruments[self.name].kind
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.wire != REAL
+
+    def run(self, story: Story, *, opens: bool = True) -> None:
+        """Tell a story about the driver; opened first, unless the story does that itself."""
+        main = self._run(story, opens=opens)
+        if self.wire == MEMORY:
+            virtual_time.run(main)
+        else:
+            asyncio.run(main)
+
+    async def _run(self, story: Story, *, opens: bool) -> None:
+        async with self._live() as live, AsyncExitStack() as stack:
+            stack.push_async_callback(live.driver.close)
+            if not self.is_simulated:
+                await make_safe(live.driver)
+                stack.push_async_callback(make_safe, live.driver)
+            if opens:
+                live.identity = await live.driver.open()
+            elif not self.is_simulated:
+                await live.driver.close()
+            await story(live)
+        left = [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+        assert not left, f"tasks left behind: {left}"
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[Live]:
+        if not self.is_simulated:
+            entry = self.config.instruments[self.name]
+            yield self._drive(entry.resource, entry.options, Connector(), None)
+            return
+        bench = simulated(self.config, self.name)
+        if self.wire == MEMORY:
+            served = bench.in_memory(error=ChannelError)
+            connector = Connector(memory=served.channels)
+            yield self._drive_simulated(served.resources[self.name], connector, bench)
+            return
+        async with bench.serving(self.directory) as resources:
+            yield self._drive_simulated(resources[self.name], Connector(), bench)
+
+    def _drive_simulated(
+        self, ports: Mapping[str, str], connector: Connector, bench: SimulatedBench
+    ) -> Live:
+        """Put the simulated unit's ports where the testbed file names the real ones."""
+        table = with_resources({"instruments": {self.name: {}}}, {self.name: dict(ports)})
+        said = dict(table["instruments"][self.name])
+        resource = ports["tcp"] if self.wire == "tcp" and "tcp" in ports else said["resource"]
+        del said["resource"]
+        options = self.config.instruments[self.name].options
+        if self.wire != MEMORY:
+            said["timeout_s"] = WIRE_TIMEOUT_S
+        options = type(options).model_validate({**options.model_dump(), **said})
+        return self._drive(resource, options, connector, bench)
+
+    def _drive(
+        self, resource: str, options: Options, connector: Connector, bench: SimulatedBench | None
+    ) -> Live:
+        driver = driver_entry(self.kind).build(self.name, resource, options, connector)
+        return Live(self, driver, options, bench)
+
+
+async def make_safe(driver: Instrument) -> None:
+    """Make a real instrument safe, whether its driver is open or not."""
+    await driver.open()
+    await driver.make_safe()
+
+
+def simulated(config: Testbed, name: str) -> SimulatedBench:
+    """Build a bench of one instrument on a link that stands still."""
+    still = config.simulation.model_copy(update={"drift_rad_per_sqrt_s": 0.0})
+    alone = {"instruments": {name: config.instruments[name]}, "simulation": still}
+    return build_bench(config.model_copy(update=alone), "contract", SEED)
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Which kinds have a simulated twin that this suite can run against."""
+
+    config: Testbed
+
+    def complaint(self, kind: str) -> str | None:
+        """Say what is missing before a kind can be tested, or None."""
+        name = name_of(self.config, kind)
+        if name is None:
+            return f"no instrument of kind {kind!r} in {EXAMPLE.name}: the suite cannot build one"
+        if kind not in IMPOSTORS:
+            return f"IMPOSTORS does not say how another model would answer in place of a {kind!r}"
+        try:
+            simulated(self.config, name)
+        except TestbedFileError as exc:
+            return f"kind {kind!r} has no simulated twin: {exc}"
+        return None
+
+
+def name_of(config: Testbed, kind: str) -> str | None:
+    """The instrument of a kind in a testbed file."""
+    return next((name for name, each in config.instruments.items() if each.kind == kind), None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--bench",
+        type=Path,
+        help="testbed file of real instruments: run what is safe on them, instead of simulated",
+    )
+
+
+def bench_file(config: pytest.Config) -> Path | None:
+    # Not registered where pytest starts above this folder: then there is no real bench.
+    path: Path | None = config.getoption("--bench", default=None)
+    return path
+
+
+ROLES: Mapping[str, type | None] = {
+    "unit": None,
+    "unit_in_memory": None,
+    "setter": None,
+    "attenuator": Attenuator,
+    "controller": PolarizationController,
+    "counter": PhotonCounter,
+    "source": StateSource,
+    "tagger": TimeTagger,
+}
+"""Fixtures that stand for a unit, and the role that its driver must fulfil."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", driver_kinds())
+    for fixture in ROLES.keys() & set(metafunc.fixturenames):
+        cells = [cell for cell in all_cells(bench_file(metafunc.config)) if fits(fixture, *cell)]
+        ids = [f"{testbed.instruments[name].kind}-{wire}" for name, wire, testbed in cells]
+        metafunc.parametrize(fixture, cells, indirect=True, ids=ids)
+
+
+@cache
+def all_cells(path: Path | None) -> list[tuple[str, str, Testbed]]:
+    """Every instrument, real ones if a file is given, with every wire that it is tested over."""
+    if path is not None:
+        real = load_testbed(path)
+        return [(name, REAL, real) for name in real.instruments]
+    testbed = load_testbed(EXAMPLE)
+    twins = Twins(testbed)  # a kind without a twin fails a test of its own
+    names = [name_of(testbed, kind) for kind in driver_kinds() if not twins.complaint(kind)]
+    return [
+        (name, wire, testbed)
+        for name in names
+        if name is not None
+        for wire in WIRES[testbed.instruments[name].resource.partition(":")[0]]
+    ]
+
+
+def fits(fixture: str, name: str, wire: str, config: Testbed) -> bool:
+    """Whether a fixture is offered for an instrument over a wire."""
+    entry = config.instruments[name]
+    driver = driver_entry(entry.kind).build(name, entry.resource, entry.options, Connector())
+    match fixture:
+        case "unit_in_memory":
+            return wire == MEMORY
+        case "setter":
+            return bool(Live(Unit(name, wire, config, Path()), driver, entry.options).outputs())
+        case "source":
+            return Live(Unit(name, wire, config, Path()), driver, entry.options).is_state_source
+    role = ROLES[fixture]
+    return role is None or isinstance(driver, role)
+
+
+@pytest.fixture
+def twins() -> Twins:
+    return Twins(load_testbed(EXAMPLE))
+
+
+def _unit(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
+    name, wire, config = request.param
+    if wire == REAL and request.node.get_closest_marker("simulated_only"):
+        pytest.skip("not on a real instrument")
+    if wire != MEMORY:
+        monkeypatch.setattr(service, "LATE_S", WIRE_LATE_S)
+        monkeypatch.setattr(epc400, "BITS_PER_BYTE", WIRE_BITS_PER_BYTE)
+    return Unit(name, wire, config, tmp_path)
+
+
+unit, unit_in_memory, setter, attenuator, controller, counter, source, tagger = (
+    pytest.fixture(name=name)(_unit) for name in ROLES
+)

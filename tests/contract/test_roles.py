@@ -1,0 +1,233 @@
+"""What the roles promise beyond what every instrument does."""
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from drivers.errors import SettingError
+
+SIGMAS = 6
+
+
+def within_statistics(n: int, expected: float) -> bool:
+    """Whether a count is within six standard deviations, afterpulses (a few per cent) included."""
+    return abs(n - expected) < SIGMAS * math.sqrt(1.1 * expected) + 1
+
+
+def test_the_shutter_opens_and_shuts(attenuator: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.driver.make_safe()
+        for is_open in (True, True, False, False):
+            assert await live.driver.set_shutter(is_open=is_open) is is_open
+            assert await live.driver.read_shutter() is is_open
+
+    attenuator.run(story)
+
+
+@pytest.mark.simulated_only
+def test_the_shutter_moves_where_the_light_is(attenuator: Any) -> None:
+    async def story(live: Any) -> None:
+        for is_open in (True, False):
+            await live.driver.set_shutter(is_open=is_open)
+            assert live.sim.truth()["shutter_open"] is is_open
+
+    attenuator.run(story)
+
+
+@pytest.mark.simulated_only
+def test_the_filter_stands_when_the_attenuation_is_confirmed(attenuator: Any) -> None:
+    async def story(live: Any) -> None:
+        for attenuation_db in (5.0, 40.0, 5.01):
+            read_db = await live.driver.set_attenuation(attenuation_db)
+            assert live.sim.truth()["attenuation_db"] == pytest.approx(read_db, abs=0.01)
+
+    attenuator.run(story)
+
+
+def test_all_voltages_are_set_in_one_call_and_read_back(controller: Any) -> None:
+    async def story(live: Any) -> None:
+        channels = [int(name) for name in live.driver.actuators()]
+        wanted_v = {n: round(-1.0 + 0.5 * n, 3) for n in channels}
+        assert await live.driver.set_voltages(wanted_v) == pytest.approx(wanted_v, abs=1e-3)
+        read_v = await live.driver.read_voltages()
+        assert {n: read_v[n] for n in channels} == pytest.approx(wanted_v, abs=1e-3)
+
+    controller.run(story)
+
+
+def test_one_impossible_voltage_keeps_all_others_from_being_sent(controller: Any) -> None:
+    async def story(live: Any) -> None:
+        first, *_, last = (int(name) for name in live.driver.actuators())
+        exchanges, told = live.driver.health().exchanges, live.told()
+        with pytest.raises(SettingError):
+            await live.driver.set_voltages({first: 0.5, last: math.nan})
+        assert live.driver.health().exchanges == exchanges
+        assert live.told() == told
+
+    controller.run(story)
+
+
+def test_a_channel_that_is_not_there_is_refused(controller: Any) -> None:
+    async def story(live: Any) -> None:
+        with pytest.raises(SettingError):
+            await live.driver.set_voltages({99: 0.0})
+
+    controller.run(story)
+
+
+def test_the_source_confirms_every_state(source: Any) -> None:
+    async def story(live: Any) -> None:
+        for state in ("H", "V", "D", "A", "PATTERN"):
+            assert await live.driver.set_state(state) == state
+            assert await live.driver.read_state() == state
+
+    source.run(story)
+
+
+@pytest.mark.simulated_only
+def test_the_source_sends_the_state_that_it_confirms(source: Any) -> None:
+    async def story(live: Any) -> None:
+        for state in ("H", "V", "D", "A", "PATTERN"):
+            await live.driver.set_state(state)
+            assert live.sim.truth()["state"] == state
+
+    source.run(story)
+
+
+def test_a_count_lasts_at_least_as_long_as_asked(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        counts = await live.driver.count(0.0503, live.inputs)
+        assert 0.0503 <= counts.duration_s < 0.06
+        assert set(counts.by_input) == set(live.inputs)
+
+    counter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_counts_agree_with_the_light(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        counts = await live.driver.count(0.2, live.inputs)
+        n = sum(counts.by_input.values())
+        assert within_statistics(n, rate_hz * counts.duration_s)
+
+    counter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_a_count_begins_after_it_was_asked_for(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        await live.driver.count(0.1, live.inputs)
+        await live.light(is_on=False)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        counts = await live.driver.count(0.1, live.inputs)
+        assert within_statistics(sum(counts.by_input.values()), rate_hz * counts.duration_s)
+
+    counter.run(story)
+
+
+@pytest.mark.parametrize("duration_s", [0.0, -1.0, math.nan, math.inf])
+def test_a_count_of_impossible_length_is_refused(counter: Any, duration_s: float) -> None:
+    async def story(live: Any) -> None:
+        exchanges = live.driver.health().exchanges
+        with pytest.raises(SettingError):
+            await live.driver.count(duration_s, live.inputs)
+        assert live.driver.health().exchanges == exchanges
+
+    counter.run(story)
+
+
+@pytest.mark.parametrize("inputs", [(), (1, 1), (99,)])
+def test_inputs_that_are_not_there_are_refused(counter: Any, inputs: tuple[int, ...]) -> None:
+    async def story(live: Any) -> None:
+        exchanges = live.driver.health().exchanges
+        with pytest.raises(SettingError):
+            await live.driver.count(0.01, inputs)
+        assert live.driver.health().exchanges == exchanges
+
+    counter.run(story)
+
+
+def test_two_counts_at_the_same_time_each_get_their_own_window(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(live.driver.count(0.03, live.inputs[:1]))
+            second = tasks.create_task(live.driver.count(0.05, live.inputs))
+        assert (first.result().duration_s, set(first.result().by_input)) == (
+            0.03,
+            set(live.inputs[:1]),
+        )
+        assert (second.result().duration_s, set(second.result().by_input)) == (
+            0.05,
+            set(live.inputs),
+        )
+
+    counter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_it_counts_again_after_a_power_cycle(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        await live.fault("power-cycle")
+        await live.works_within(5)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        counts = await live.driver.count(0.1, live.inputs)
+        n = sum(counts.by_input.values())
+        assert within_statistics(n, rate_hz * counts.duration_s)
+
+    counter.run(story)
+
+
+def test_an_acquisition_lasts_exactly_as_long_as_asked(tagger: Any) -> None:
+    async def story(live: Any) -> None:
+        tags = await live.driver.acquire(0.0123, live.inputs)
+        assert tags.duration_s == 0.0123
+        assert set(tags.since_sync_ps) == set(live.inputs)
+
+    tagger.run(story)
+
+
+@pytest.mark.simulated_only
+def test_tags_agree_with_the_light(tagger: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        tags = await live.driver.acquire(0.2, live.inputs)
+        n = sum(each.size for each in tags.since_sync_ps.values())
+        assert within_statistics(n, rate_hz * tags.duration_s)
+
+    tagger.run(story)
+
+
+@pytest.mark.simulated_only
+def test_every_tag_lies_within_one_period_of_the_sync(tagger: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        tags = await live.driver.acquire(0.05, live.inputs)
+        latest_ps = max(int(each.max()) for each in tags.since_sync_ps.values())
+        assert latest_ps < live.sim.twin.sync_period_ps
+
+    tagger.run(story)
+
+
+@pytest.mark.simulated_only
+@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.45])
+def test_no_tag_of_a_cancelled_acquisition_is_in_a_later_one(tagger: Any, after_s: float) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        task = asyncio.get_running_loop().create_task(live.driver.acquire(0.2, live.inputs))
+        await asyncio.sleep(after_s)
+        task.cancel()
+        await asyncio.wait([task])
+        await live.light(is_on=False)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        tags = await live.driver.acquire(0.1, live.inputs)
+        n = sum(each.size for each in tags.since_sync_ps.values())
+        assert within_statistics(n, rate_hz * tags.duration_s)
+
+    tagger.run(story)
