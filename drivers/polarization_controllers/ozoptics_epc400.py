@@ -142,6 +142,7 @@ class Epc400:
         self.name = name
         self._options = options
         self._confirmed_mv: dict[int, int] | None = None
+        self._echoes = False  # until it is seen to; one that does always does
         self._transport = connector.transport(
             name, resource, CRLF, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
@@ -324,6 +325,11 @@ class Epc400:
         lines: list[str] = []
         for _ in range(MAX_REPLY_LINES):
             line = (await link.read()).strip()
+            if line == command and not lines:
+                self._echoes = True
+            elif line and not lines and self._echoes:
+                # A late reply to an earlier command is told from the right one by its echo.
+                raise ReplyError(self.name, "echoes another command", sent=command, received=line)
             if line == ACCEPTED:
                 return lines[1:] if lines[:1] == [command] else lines
             if line.endswith(REFUSED):

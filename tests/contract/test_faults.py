@@ -106,7 +106,7 @@ def test_a_late_reply_does_not_answer_the_next_question(unit: Any) -> None:
         await live.fault("late", is_on=False)
         # A right value or an error will do, until the late replies must have come: on a serial
         # line they reach whoever has the port open, and are then noticed for not fitting.
-        until_s = loop.time() + live.late_s + 0.3
+        until_s = loop.time() + live.late_s + 0.2
         while loop.time() < until_s:
             try:
                 await live.exchange()

@@ -102,9 +102,19 @@ async def test_a_reply_in_pieces_is_put_together(scripted: Callable[..., Any]) -
 
 
 async def test_a_unit_without_echo_is_understood(scripted: Callable[..., Any]) -> None:
-    wire = scripted([*OPEN, (b"V?\r\n", SHEET + b"\r\nDone\r\n")])
+    never_echoing = [(sent, answer.removeprefix(sent)) for sent, answer in OPEN]
+    wire = scripted([*never_echoing, (b"V?\r\n", SHEET + b"\r\nDone\r\n")])
     epc = await opened(wire)
     assert (await epc.read_voltages())[3] == 0.5
+
+
+async def test_a_reply_that_echoes_another_command_is_not_taken(
+    scripted: Callable[..., Any],
+) -> None:
+    wire = scripted([*OPEN, (b"V?\r\n", b"V1,-5000\r\nDone\r\n"), *OPEN])
+    epc = await opened(wire)
+    with pytest.raises(ReplyError, match="echoes another command"):
+        await epc.read_voltages()
 
 
 @pytest.mark.parametrize("voltage_v", [5.0006, -5.0006, float("nan"), float("inf")])
