@@ -7,7 +7,8 @@ N7751A and N7752A (with power meters), N7761A, N7762A, N7764A, N7766A and N7768A
 at full speed but opens at the transition speed, as a ramp of light. Zeroing stops every attenuator
 and shuts every shutter of the box: this driver never does it. Closed-loop power control would move
 the attenuation by itself, and a display offset would shift what a decibel means: both are switched
-off whenever the link is opened.
+off whenever the link is opened and on the way to the safe state, the offset before every
+attenuation too, since anybody may set one at the front panel.
 
 Weak facts, to be checked on first contact with a unit:
 
@@ -201,6 +202,7 @@ class N77xx:
             "dB",
         )
         async with self._transport.exclusive() as link:
+            await self._clear_offset(link)
             return await self._attenuate(link, attenuation_db)
 
     async def read_attenuation(self) -> float:
@@ -232,7 +234,8 @@ class N77xx:
         async def attenuate(link: Dialogue) -> None:
             await self._attenuate(link, self._options.rest_db)
 
-        await carry_out_all(self._transport, [shut, self._open_power_loop, attenuate])
+        steps = [shut, self._open_power_loop, self._clear_offset, attenuate]
+        await carry_out_all(self._transport, steps)
 
     async def close(self) -> None:
         """Close the link; attenuation and shutter stay."""
@@ -324,7 +327,7 @@ class N77xx:
                 received=slots_reply,
             )
         await self._open_power_loop(link)
-        await self._ensure(link, f"{self._input}:OFFS", "0", 0.0)
+        await self._clear_offset(link)
         wavelength_nm = self._options.wavelength_nm
         await self._ensure(
             link, f"{self._input}:WAV", f"{wavelength_nm:.10g}NM", wavelength_nm * 1e-9
@@ -340,6 +343,10 @@ class N77xx:
     async def _open_power_loop(self, link: Dialogue) -> None:
         """Switch closed-loop power control off: it would move the attenuation by itself."""
         await self._ensure(link, f"{self._output}:POW:CONT", "0", 0.0)
+
+    async def _clear_offset(self, link: Dialogue) -> None:
+        """Switch the display offset off: what the unit is told and shows would include it."""
+        await self._ensure(link, f"{self._input}:OFFS", "0", 0.0)
 
     async def _ensure(self, link: Dialogue, header: str, text: str, value: float) -> None:
         """Write a setting unless it has that value already, since some writes move the filter."""

@@ -14,8 +14,8 @@ Weak facts, to be checked on first contact with a unit:
   later; all counters with one integration time share their windows, but for the time between their
   resets. START has a counter like the inputs: it is reset last, so that when it is no longer zero
   the others have a whole window as well, however few their counts.
-- A restarted unit has another integration time of START's counter than 997 ms, and than the last
-  one set: this is how a restart is noticed, since ZeroMQ connects again without a word.
+- A restarted unit has another value in its delay block 8 than 997 ps: this is how a restart is
+  noticed, since ZeroMQ connects again without a word. Nothing is linked to that block.
 - The punctuation of ``*IDN?``; anything that names the model is accepted.
 - ``REC:STAGe?`` answers ``PLAYING`` while it records, and another word before and after.
 - Thresholds are quantised in steps of 2.048 mV.
@@ -56,9 +56,9 @@ THRESHOLD_TOLERANCE_V = 0.005
 INTEGRATION_UNIT_S = 1e-3
 MAX_INTEGRATION = 65535
 MAX_DURATION_S = 3600.0
-# Left in the unit at set-up, in START's integration time, to recognise a restart by its absence.
+# Left in the unit at set-up, in a block that is not used, to recognise a restart by its absence.
 RESTART_MARK = 997
-RESTART_QUESTION = "STARt:COUNter:INTEgrationtime?"
+RESTART_REGISTER = "DELAy8:VALUe"
 PLAYING = "PLAYING"
 POLL_S = 0.01
 # Two windows and this long after a reset every counter has a whole window, if START is silent.
@@ -161,7 +161,6 @@ class Id900:
                 )
                 for number in options.inputs
             }
-        self._mark = RESTART_MARK
         # Ids of the streams that the service has started for us and that are in step, by input.
         self._stream_ids: dict[int, str] = {}
         self._measuring = asyncio.Lock()
@@ -206,7 +205,7 @@ class Id900:
             SettingError: Unknown input, or no window of that length; nothing was sent.
             RejectedError: The unit refused a setting.
             ReplyError: A reply does not parse.
-            TransportError: Link lost, or cut short by ``make_safe``.
+            TransportError: Link lost, cut short by ``make_safe``, or the unit restarted meanwhile.
         """
         numbers = self._checked_inputs(inputs)
         check_within(
@@ -224,6 +223,7 @@ class Id900:
             counts = {
                 number: await self._read_count(f"INPUt{number}:COUNter?") for number in numbers
             }
+            await self._check_not_restarted()
             self._check_undisturbed(interruption)
         return Counts(window * INTEGRATION_UNIT_S, counts)
 
@@ -328,8 +328,7 @@ class Id900:
             if number in options.input_delays_ps:
                 await self._set(link, f"DELAy{number}:INPOrt:LINK INPU{number}")
                 await self._set(link, f"DELAy{number}:VALUe {options.input_delays_ps[number]}")
-        await self._set(link, f"STARt:COUNter:INTEgrationtime {RESTART_MARK}")
-        self._mark = RESTART_MARK
+        await self._set(link, f"{RESTART_REGISTER} {RESTART_MARK}")
 
     async def _set_discriminator(
         self, link: Dialogue, block: str, edge: Edge | None, threshold_v: float | None
@@ -347,12 +346,15 @@ class Id900:
             )
 
     async def _set_up_if_restarted(self, link: Dialogue) -> None:
-        mark = parse_count(self.name, RESTART_QUESTION, await link.query(RESTART_QUESTION))
-        if mark == self._mark:
+        if not await self._has_restarted(link):
             return
         log.warning("%s: seems to have restarted; setting it up again", self.name)
         self._stream_ids.clear()
         await self._set_up(link)
+
+    async def _has_restarted(self, link: Dialogue) -> bool:
+        question = f"{RESTART_REGISTER}?"
+        return parse_count(self.name, question, await link.query(question)) != RESTART_MARK
 
     async def _take_up_again(self, link: Dialogue) -> None:
         """After a lost link the unit may have restarted: set it up again, trust no stream."""
@@ -370,10 +372,15 @@ class Id900:
             for counter in counters:
                 await self._set(link, f"{counter}:MODE CYCLE")
                 await self._set(link, f"{counter}:INTEgrationtime {window}")
-            self._mark = window
             for counter in counters:
                 await self._act(link, f"{counter}:RESEt")
             return self._undisturbed_from_now()
+
+    async def _check_not_restarted(self) -> None:
+        """Raise if the unit restarted in mid-window: its counters then read zero, not few."""
+        async with self._transport.exclusive() as link:
+            if await self._has_restarted(link):
+                raise TransportError(self.name, "the unit restarted while it counted")
 
     async def _wait_for_window(self, window_s: float, interruption: asyncio.Event) -> None:
         """Wait until START, which was reset last, has counted a whole window."""

@@ -20,6 +20,9 @@ LATE_S: Final = 3.0
 SPLIT_GAP_S: Final = 0.005
 """Time between the pieces that the fault ``split`` makes of a reply, s."""
 
+TIMER_RESOLUTION_S: Final = 1e-9
+"""How much early the loop may wake whoever waits for a time, s: its clock need not move again."""
+
 PENDING_LIMIT_BYTES: Final = 1 << 28
 """Replies of one port that wait to be sent; what comes on top is lost."""
 
@@ -107,7 +110,8 @@ class ServedInstrument:
     """A front end with its ports, its clock and its faults; endpoints bring it the bytes.
 
     Replies leave in the order in which they are due, whatever the order in which they were
-    promised: one that comes much later by itself holds nothing up.
+    promised: one that comes much later by itself holds nothing up. What the fault ``late`` delays
+    is not overtaken on its own stream of bytes: the lines of two replies never mix.
 
     Args:
         name: Name on the bench.
@@ -136,6 +140,7 @@ class ServedInstrument:
         self._message_ports = frozenset(message_ports)
         self._on_exchange = on_exchange
         self._outboxes: dict[str, _Outbox] = {}
+        self._late_until_s: dict[tuple[str, object | None], float] = {}  # by port and peer
         self._faults: set[Fault] = set()
         self._links = 0
         self._changed = asyncio.Event()
@@ -238,7 +243,7 @@ class ServedInstrument:
         return "stall" in self._faults
 
     def _is_past(self, loop_s: float) -> bool:
-        return loop_s <= asyncio.get_running_loop().time()
+        return loop_s <= asyncio.get_running_loop().time() + TIMER_RESOLUTION_S
 
     def _wake_s(self, outbox: _Outbox) -> float | None:
         act_s = self._self_acting.due_s() if self._self_acting else None
@@ -256,14 +261,19 @@ class ServedInstrument:
             return
         loop_s = asyncio.get_running_loop().time()
         delay_s = LATE_S if "late" in self._faults else 0.0
+        self._late_until_s = {at: t for at, t in self._late_until_s.items() if t > loop_s}
         sent_s: dict[str, float] = {}  # by port: pieces of one reply are not overtaken by the next
         for reply in replies:
             to = peer if reply.port == port else None
-            due_s = max(sent_s.get(reply.port, loop_s), loop_s + reply.after_s + delay_s)
+            line = reply.port, to
+            earliest_s = sent_s.get(reply.port, self._late_until_s.get(line, loop_s))
+            due_s = max(earliest_s, loop_s + reply.after_s + delay_s)
             for number, piece in enumerate(self._pieces(reply)):
                 due_s += SPLIT_GAP_S if number else 0.0
                 self._outbox(reply.port).put(due_s, Outgoing(piece, to))
             sent_s[reply.port] = due_s
+            if delay_s and reply.port not in self._message_ports:
+                self._late_until_s[line] = due_s
         if replies:
             self._announce_change()
 
@@ -282,6 +292,7 @@ class ServedInstrument:
 
     def _lose_link(self) -> None:
         self._links += 1
+        self._late_until_s.clear()
         for outbox in self._outboxes.values():
             outbox.clear()
         self.reset_line()

@@ -6,15 +6,18 @@ clock that jumps, over a wire on the real one.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import inf, nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from drivers.errors import InstrumentError
 from drivers.registry import Options, driver_entry, driver_kinds
@@ -34,6 +37,7 @@ from qkdctl.simulate import build_bench, with_resources
 from sim import epc400, virtual_time
 from sim.bench import SimulatedBench
 from sim.endpoints import service
+from sim.record import REJECTED
 from sim.wire import MAIN, Reply
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "polarization-bb84.toml"
@@ -48,6 +52,9 @@ WIRES: Mapping[str, tuple[str, ...]] = {
 }
 """What a simulated unit is reached by, by the scheme of its resource in the example."""
 
+LISTENING = ("serial", "tcp")
+"""Wires that tell what has arrived before anybody reads."""
+
 # Over a wire time is real: replies are waited for less long there, and come less late.
 WIRE_TIMEOUT_S = 0.5
 WIRE_LATE_S = 0.8
@@ -57,13 +64,60 @@ WIRE_BITS_PER_BYTE = 1
 # The twin's shutter opens over its 45 dB at 1000 dB/s.
 SHUTTER_S = 0.05
 
-IMPOSTORS: Mapping[str, tuple[bytes, bytes]] = {
-    "idq-id900": (b"ID900", b"ID281"),
-    "keysight-n77xx": (b"N7764A", b"N7744A"),
-    "line-instrument": (b"StateSource", b"PulseSource"),
-    "ozoptics-epc400": (b" CH4 +0000", b""),
+
+@dataclass(frozen=True)
+class Manners:
+    """What the suite has to know of a kind of instrument, beyond what its driver offers.
+
+    Attributes:
+        impostor: Words in its replies, and what another model says in their place.
+        other: Commands that set an output (regular expressions), and others that it takes instead.
+        refused: The same commands, and others that it refuses.
+        meddling: What somebody at the front panel might do that ``make_safe`` must undo.
+        shifts: What somebody there might do that has an output differ from what the unit shows.
+        preset: What makes it power up in another state than its driver needs.
+        options: Options that have the driver set it up otherwise than it powers up.
+        is_set_up: Whether the driver sets anything up when it opens the link.
+    """
+
+    impostor: tuple[bytes, bytes]
+    other: Mapping[bytes, bytes] = field(default_factory=dict)
+    refused: Mapping[bytes, bytes] = field(default_factory=dict)
+    meddling: Sequence[bytes] = ()
+    shifts: Sequence[bytes] = ()
+    preset: Sequence[bytes] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_set_up: bool = True
+
+
+MANNERS: Mapping[str, Manners] = {
+    "idq-id900": Manners(
+        impostor=(b"ID900", b"ID281"),
+        meddling=[b"RAW1:SEND ON", b"REC:ENABle ON", b"REC:NUM INF", b"REC:PLAY"],
+    ),
+    "keysight-n77xx": Manners(
+        impostor=(b"N7764A", b"N7744A"),
+        other={rb"ATT [\d.]+dB": b"ATT 12.00dB", rb"STAT 1": b"STAT 0"},
+        refused={rb"ATT [\d.]+dB": b"ATT 99.00dB", rb"STAT 1": b"STAT 7"},
+        meddling=[b":OUTP1:STAT 1\n", b":INP1:OFFS 5dB\n", b":OUTP1:POW:CONT 1\n"],
+        shifts=[b":INP1:OFFS 2dB\n", b":INP1:OFFS -2dB\n"],
+        options={"wavelength_nm": 1310.0, "transition_speed_db_per_s": 50.0},
+    ),
+    "line-instrument": Manners(
+        impostor=(b"StateSource", b"PulseSource"),
+        other={rb"STATE \w+": b"STATE D"},
+        refused={rb"STATE \w+": b"STATE X"},
+        meddling=[b"STATE H\n"],
+        is_set_up=False,
+    ),
+    "ozoptics-epc400": Manners(
+        impostor=(b" CH4 +0000", b""),
+        other={rb"V([1-4]),[+-]?\d+": rb"V\1,1234"},
+        refused={rb"V([1-4]),[+-]?\d+": rb"V\1,9999"},
+        meddling=[b"VH2\r\n", b"MAC\r\n"],
+        preset=[b"MAC\r\n", b"SAVE\r\n"],
+    ),
 }
-"""What an instrument of another model answers in place of the right words."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +127,7 @@ class Output:
     Attributes:
         values: Lowest, middle and highest; or every word.
         impossible: Values that must be refused before anything is sent.
+        between: A number that the unit cannot hold exactly, or None.
         tolerance: How far a confirmed number may lie off.
     """
 
@@ -82,6 +137,7 @@ class Output:
     set: Callable[[Any], Awaitable[Any]]
     read: Callable[[], Awaitable[Any]]
     tolerance: float = 0.0
+    between: float | None = None
 
     def agrees(self, read: Any, value: Any) -> bool:
         """Whether ``read`` confirms ``value``."""
@@ -126,6 +182,7 @@ class Live:
                 each.write,
                 each.read,
                 max(each.resolution, 1e-9),
+                (each.minimum + each.maximum) / 2 + 0.3 * each.resolution,
             )
             for name, each in driver.actuators().items()
         ]
@@ -183,17 +240,81 @@ class Live:
 
     def answer_as_another_model(self) -> None:
         """Have the simulated unit give another model's answers from now on."""
-        right, wrong = IMPOSTORS[self.unit.kind]
+        right, wrong = MANNERS[self.unit.kind].impostor
+        self.disturb(say=lambda reply: reply.replace(right, wrong))
+
+    def disturb(
+        self,
+        *,
+        hear: Callable[[bytes], bytes] = bytes,
+        say: Callable[[bytes], bytes] = bytes,
+        heard: Callable[[], None] = lambda: None,
+    ) -> Callable[[], None]:
+        """Come between the simulated unit and its line.
+
+        Args:
+            hear: What the unit hears, of what was sent.
+            say: What it is heard to say, of what it said.
+            heard: Called when it has heard something and before it is heard to answer.
+
+        Returns:
+            Ends the disturbance.
+        """
         front_end = self.sim._served[self.unit.name].front_end
         handle = front_end.handle
 
         def answer(data: bytes, now_s: float, port: str = MAIN) -> list[Reply]:
-            return [
-                Reply(each.data.replace(right, wrong), each.after_s, each.port)
-                for each in handle(data, now_s, port)
-            ]
+            replies = handle(hear(data), now_s, port)
+            heard()
+            return [replace(each, data=say(each.data)) for each in replies]
 
         front_end.handle = answer  # type: ignore[method-assign]
+        return lambda: setattr(front_end, "handle", handle)
+
+    def set_instead(self, commands: Mapping[bytes, bytes]) -> None:
+        """Have the unit hear other commands than those sent, from now on; it echoes those sent."""
+        echoes: dict[bytes, bytes] = {}
+
+        def hear(data: bytes) -> bytes:
+            for pattern, instead in commands.items():
+                if found := re.search(pattern, data):
+                    heard = found.expand(instead)
+                    echoes[heard] = found.group()
+                    data = data.replace(found.group(), heard)
+            return data
+
+        def say(reply: bytes) -> bytes:
+            for heard, sent in echoes.items():
+                reply = reply.replace(heard, sent)
+            return reply
+
+        self.disturb(hear=hear, say=say)
+
+    def mute_when_told(self) -> None:
+        """Have the unit fall silent as soon as it was told to set something."""
+        served, told = self.sim._served[self.unit.name], self.told()
+        end = self.disturb(heard=lambda: fall_silent())
+
+        def fall_silent() -> None:
+            if self.told() > told:
+                served.set_fault("mute")
+                end()
+
+    def at_the_front_panel(self, keys: Sequence[bytes]) -> None:
+        """Do something to the unit that the line shows nothing of."""
+        for each in keys:
+            self.sim._served[self.unit.name].front_end.handle(each, self.sim.truth()["time_s"])
+
+    def set_up(self, since: int) -> set[tuple[str, int, float | str]]:
+        """What the unit was told and took, from an entry of the record on."""
+        _, entries = self.sim.record.since(since)
+        return {(e.what, e.channel, e.value) for e in entries if e.what != REJECTED}
+
+    def expected_hz(self) -> NDArray[np.float64]:
+        """Clicks per second in each slot of the period, shape ``(period_slots, 4)``."""
+        twin = self.sim.twin
+        clicks = twin.receiver.clicks_per_slot(twin._light(self.sim.truth()["time_s"]))
+        return np.asarray(clicks * 1e12 / twin.sync_period_ps)
 
     async def light(self, *, is_on: bool) -> None:
         """Open or shut the twin's shutter, and wait until it stands."""
@@ -254,7 +375,8 @@ class Live:
         match self.unit.kind:
             case "ozoptics-epc400":
                 rest_v = getattr(self.options, "rest_voltage_v", None)
-                return all(voltage_v == rest_v for voltage_v in truth["voltages_v"].values())
+                is_at_rest = all(v == rest_v for v in truth["voltages_v"].values())
+                return is_at_rest and self._last_told().get(("mode", 0)) != "AC"
             case "keysight-n77xx":
                 rest_db = getattr(self.options, "rest_db", None)
                 return truth["attenuation_db"] == rest_db and not truth["shutter_open"]
@@ -264,9 +386,12 @@ class Live:
                 return self._records_nothing()
         raise AssertionError(f"say here what makes a {self.unit.kind} safe")
 
-    def _records_nothing(self) -> bool:
+    def _last_told(self) -> dict[tuple[str, int], float | str]:
         _, entries = self.sim.record.since()
-        told = {(each.what, each.channel): each.value for each in entries}
+        return {(each.what, each.channel): each.value for each in entries}
+
+    def _records_nothing(self) -> bool:
+        told = self._last_told()
         sending = [value for (what, _), value in told.items() if what == "sends"]
         return told["record", 0] == "STOP" and set(sending) == {"OFF"}
 
@@ -301,6 +426,20 @@ class Unit:
     @property
     def kind(self) -> str:
         return self.config.instruments[self.name].kind
+
+    @property
+    def manners(self) -> Manners:
+        return MANNERS[self.kind]
+
+    def with_options(self, **said: Any) -> "Unit":
+        """The same unit with other options of its driver."""
+        entry = self.config.instruments[self.name]
+        options = type(entry.options).model_validate({**entry.options.model_dump(), **said})
+        instruments = {
+            **self.config.instruments,
+            self.name: entry.model_copy(update={"options": options}),
+        }
+        return replace(self, config=self.config.model_copy(update={"instruments": instruments}))
 
     @property
     def is_simulated(self) -> bool:
@@ -388,8 +527,8 @@ class Twins:
         name = name_of(self.config, kind)
         if name is None:
             return f"no instrument of kind {kind!r} in {EXAMPLE.name}: the suite cannot build one"
-        if kind not in IMPOSTORS:
-            return f"IMPOSTORS does not say how another model would answer in place of a {kind!r}"
+        if kind not in MANNERS:
+            return f"MANNERS does not say what the suite has to know of a {kind!r}"
         try:
             simulated(self.config, name)
         except TestbedFileError as exc:
@@ -420,11 +559,15 @@ ROLES: Mapping[str, type | None] = {
     "unit": None,
     "unit_in_memory": None,
     "setter": None,
+    "setter_in_memory": None,
+    "setter_that_listens": None,
     "attenuator": Attenuator,
     "controller": PolarizationController,
     "counter": PhotonCounter,
+    "counter_in_memory": PhotonCounter,
     "source": StateSource,
     "tagger": TimeTagger,
+    "tagger_in_memory": TimeTagger,
 }
 """Fixtures that stand for a unit, and the role that its driver must fulfil."""
 
@@ -459,9 +602,11 @@ def fits(fixture: str, name: str, wire: str, config: Testbed) -> bool:
     """Whether a fixture is offered for an instrument over a wire."""
     entry = config.instruments[name]
     driver = driver_entry(entry.kind).build(name, entry.resource, entry.options, Connector())
-    match fixture:
-        case "unit_in_memory":
-            return wire == MEMORY
+    if fixture.endswith("_in_memory") and wire != MEMORY:
+        return False
+    if fixture.endswith("_that_listens") and wire not in LISTENING:
+        return False
+    match fixture.removesuffix("_in_memory").removesuffix("_that_listens"):
         case "setter":
             return bool(Live(Unit(name, wire, config, Path()), driver, entry.options).outputs())
         case "source":
@@ -485,6 +630,4 @@ def _unit(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return Unit(name, wire, config, tmp_path)
 
 
-unit, unit_in_memory, setter, attenuator, controller, counter, source, tagger = (
-    pytest.fixture(name=name)(_unit) for name in ROLES
-)
+globals().update({name: pytest.fixture(name=name)(_unit) for name in ROLES})

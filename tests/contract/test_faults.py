@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from drivers.errors import InstrumentError, ReplyError, TransportError
+from drivers.roles import PhotonCounter
+from sim.wire import Reply
 
 # Time for a whole dialogue that gets no answer, the second try and reopening included.
 MUTE_BOUND_S = 8.0
@@ -33,33 +35,34 @@ def test_a_mute_unit_is_given_up_in_bounded_time(unit: Any) -> None:
     unit.run(story)
 
 
+@pytest.mark.parametrize("fault", ["mute", "stall"])
 def test_a_line_that_must_be_recovered_first_is_given_up_in_bounded_time(
-    unit_in_memory: Any,
+    unit_in_memory: Any, fault: str
 ) -> None:
     async def story(live: Any) -> None:
-        await live.fault("mute")
+        await live.fault(fault)
         await answers_nothing(live)
         await answers_nothing(live)
 
     unit_in_memory.run(story)
 
 
-def test_a_write_without_answer_leaves_the_state_unknown(unit_in_memory: Any) -> None:
+def test_a_write_without_answer_leaves_the_state_unknown(setter_in_memory: Any) -> None:
     async def story(live: Any) -> None:
         for output in live.outputs():
-            await live.fault("mute")
+            live.mute_when_told()
             with pytest.raises(TransportError, match="state unknown"):
                 await output.set(output.values[0])
             await live.fault("mute", is_on=False)
             assert output.agrees(await output.read(), output.values[0])
 
-    unit_in_memory.run(story)
+    setter_in_memory.run(story)
 
 
-def test_a_write_without_answer_is_not_repeated(unit_in_memory: Any) -> None:
+def test_a_write_without_answer_is_not_repeated(setter_in_memory: Any) -> None:
     async def story(live: Any) -> None:
         for output in live.outputs():
-            await live.fault("mute")
+            live.mute_when_told()
             told = live.told()
             with pytest.raises(TransportError):
                 await output.set(output.values[0])
@@ -67,7 +70,7 @@ def test_a_write_without_answer_is_not_repeated(unit_in_memory: Any) -> None:
             await live.driver.identify()
             assert live.told() == told + 1
 
-    unit_in_memory.run(story)
+    setter_in_memory.run(story)
 
 
 def test_it_works_again_when_a_mute_unit_speaks(unit: Any) -> None:
@@ -146,6 +149,49 @@ def test_replies_in_pieces_are_read_whole(unit: Any) -> None:
         assert live.driver.health().errors == 0
 
     unit.run(story)
+
+
+def test_half_a_reply_is_a_lost_exchange_and_does_not_begin_the_next(setter_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        end = live.disturb(say=lambda reply: reply[: len(reply) // 2])
+        with pytest.raises(TransportError) as caught:
+            await live.exchange()
+        assert caught.value.instrument == setter_in_memory.name
+        end()
+        await live.exchange()
+
+    setter_in_memory.run(story)
+
+
+def test_what_nobody_asked_for_is_no_answer(setter_that_listens: Any) -> None:
+    async def story(live: Any) -> None:
+        live.sim._served[setter_that_listens.name]._post([Reply(b"17\r\n")], None, None)
+        await asyncio.sleep(0.05)
+        await live.exchange()
+
+    setter_that_listens.run(story)
+
+
+def test_what_open_set_up_is_set_up_again_after_a_power_cycle(unit_in_memory: Any) -> None:
+    manners = unit_in_memory.manners
+
+    async def story(live: Any) -> None:
+        live.at_the_front_panel(manners.preset)
+        await live.fault("power-cycle")
+        await asyncio.sleep(1)  # it boots
+        begin = live.told()
+        live.identity = await live.driver.open()
+        set_up = live.set_up(begin)
+        assert bool(set_up) == manners.is_set_up
+
+        await live.fault("power-cycle")
+        begin = live.told()
+        await live.works_within(RETURN_S)
+        if isinstance(live.driver, PhotonCounter):
+            await live.driver.count(0.02, live.inputs)
+        assert set_up <= live.set_up(begin)
+
+    unit_in_memory.with_options(**manners.options).run(story, opens=False)
 
 
 def test_a_lost_link_names_the_instrument(unit: Any) -> None:
@@ -272,3 +318,14 @@ def test_making_safe_after_the_link_was_lost_leaves_the_unit_safe(unit: Any, fau
         assert await live.is_safe_soon()
 
     unit.run(story)
+
+
+def test_making_safe_undoes_what_somebody_did_at_the_front_panel(unit_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        live.at_the_front_panel(unit_in_memory.manners.meddling)
+        await asyncio.sleep(0.2)
+        assert not live.is_safe()
+        await live.driver.make_safe()
+        assert await live.is_safe_soon()
+
+    unit_in_memory.run(story)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from drivers.errors import ReplyError, SettingError, TransportError
+from drivers.errors import RejectedError, ReplyError, SettingError, TransportError
 from drivers.roles import Instrument
 
 
@@ -73,6 +73,59 @@ def test_no_limit_is_overstepped_on_the_way(unit_in_memory: Any) -> None:
         assert live.sim.record.violations == []
 
     unit_in_memory.run(story)
+
+
+@pytest.mark.simulated_only
+def test_what_is_confirmed_is_what_the_unit_holds_and_not_what_was_asked(
+    setter_in_memory: Any,
+) -> None:
+    async def story(live: Any) -> None:
+        for output in live.outputs():
+            if output.between is not None:
+                confirmed = await output.set(output.between)
+                assert confirmed != output.between
+                assert confirmed == await output.read()
+
+    setter_in_memory.run(story)
+
+
+@pytest.mark.simulated_only
+def test_a_setting_that_the_unit_did_not_take_is_not_confirmed(setter_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        live.set_instead(setter_in_memory.manners.other)
+        for output in live.outputs():
+            with pytest.raises(ReplyError) as caught:
+                await output.set(output.values[0])
+            assert caught.value.instrument == setter_in_memory.name
+
+    setter_in_memory.run(story)
+
+
+@pytest.mark.simulated_only
+def test_a_refused_setting_is_reported_with_what_the_unit_said(setter_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        live.set_instead(setter_in_memory.manners.refused)
+        for output in live.outputs():
+            with pytest.raises(RejectedError) as caught:
+                await output.set(output.values[0])
+            assert caught.value.instrument == setter_in_memory.name
+            assert caught.value.received
+
+    setter_in_memory.run(story)
+
+
+@pytest.mark.simulated_only
+def test_a_refusal_changes_nothing_and_leaves_the_line_in_step(setter_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        before = [await output.set(output.values[1]) for output in live.outputs()]
+        live.set_instead(setter_in_memory.manners.refused)
+        for output in live.outputs():
+            with pytest.raises(RejectedError):
+                await output.set(output.values[0])
+        assert [await output.read() for output in live.outputs()] == before
+        assert live.driver.health().reconnects == 0
+
+    setter_in_memory.run(story)
 
 
 def test_callers_at_the_same_time_each_get_their_own_value(setter: Any) -> None:

@@ -4,16 +4,28 @@ import asyncio
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
-from drivers.errors import SettingError
+from drivers.errors import InstrumentError, SettingError
+from sim import id900_recorder
 
 SIGMAS = 6
+# A measurement that got no answer is given up, its tags waited for in vain, within this time.
+BOUND_S = 15.0
 
 
 def within_statistics(n: int, expected: float) -> bool:
     """Whether a count is within six standard deviations, afterpulses (a few per cent) included."""
     return abs(n - expected) < SIGMAS * math.sqrt(1.1 * expected) + 1
+
+
+async def light_unevenly(live: Any) -> None:
+    """Send one state for good: each detector then clicks at a rate of its own."""
+    live.sim.twin.source.set_state("H", live.sim.truth()["time_s"])
+    await live.light(is_on=True)
+    rates_hz = np.sort(live.expected_hz().sum(axis=0))
+    assert np.diff(rates_hz).min() > 0.2 * rates_hz.max() / len(rates_hz)
 
 
 def test_the_shutter_opens_and_shuts(attenuator: Any) -> None:
@@ -42,6 +54,33 @@ def test_the_filter_stands_when_the_attenuation_is_confirmed(attenuator: Any) ->
         for attenuation_db in (5.0, 40.0, 5.01):
             read_db = await live.driver.set_attenuation(attenuation_db)
             assert live.sim.truth()["attenuation_db"] == pytest.approx(read_db, abs=0.01)
+
+    attenuator.run(story)
+
+
+@pytest.mark.simulated_only
+def test_the_light_is_cut_before_the_filter_moves_to_its_safe_place(attenuator: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.leave_safe_state()
+        begin = live.told()
+        await live.driver.make_safe()
+        _, entries = live.sim.record.since(begin)
+        told = [each.what for each in entries]
+        assert told.index("shutter") < told.index("attenuation")
+
+    attenuator.run(story)
+
+
+@pytest.mark.simulated_only
+def test_no_limit_is_overstepped_although_somebody_set_an_offset(attenuator: Any) -> None:
+    async def story(live: Any) -> None:
+        limits = live.driver.actuators()["attenuation"]
+        for shift in attenuator.manners.shifts:
+            for attenuation_db in (limits.minimum, limits.maximum):
+                live.at_the_front_panel([shift])
+                assert await live.driver.set_attenuation(attenuation_db) == attenuation_db
+                assert live.sim.truth()["attenuation_db"] == pytest.approx(attenuation_db, abs=0.01)
+        assert live.sim.record.violations == []
 
     attenuator.run(story)
 
@@ -113,6 +152,32 @@ def test_counts_agree_with_the_light(counter: Any) -> None:
         counts = await live.driver.count(0.2, live.inputs)
         n = sum(counts.by_input.values())
         assert within_statistics(n, rate_hz * counts.duration_s)
+
+    counter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_each_input_counts_its_own_detector(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        await light_unevenly(live)
+        counts = await live.driver.count(0.2, live.inputs)
+        for number, expected_hz in zip(live.inputs, live.expected_hz().sum(axis=0), strict=True):
+            assert within_statistics(counts.by_input[number], expected_hz * counts.duration_s)
+
+    counter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_counts_at_the_same_time_are_those_of_their_own_windows(counter: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        durations_s = (0.03, 0.1, 0.05)
+        async with asyncio.TaskGroup() as tasks:
+            counting = [tasks.create_task(live.driver.count(d, live.inputs)) for d in durations_s]
+        for task, duration_s in zip(counting, durations_s, strict=True):
+            n = sum(task.result().by_input.values())
+            assert within_statistics(n, rate_hz * duration_s)
 
     counter.run(story)
 
@@ -202,6 +267,94 @@ def test_tags_agree_with_the_light(tagger: Any) -> None:
         assert within_statistics(n, rate_hz * tags.duration_s)
 
     tagger.run(story)
+
+
+@pytest.mark.simulated_only
+def test_each_input_stamps_its_own_detector(tagger: Any) -> None:
+    async def story(live: Any) -> None:
+        await light_unevenly(live)
+        tags = await live.driver.acquire(0.2, live.inputs)
+        for number, expected_hz in zip(live.inputs, live.expected_hz().sum(axis=0), strict=True):
+            assert within_statistics(tags.since_sync_ps[number].size, expected_hz * tags.duration_s)
+
+    tagger.run(story)
+
+
+@pytest.mark.simulated_only
+def test_tags_fold_to_the_light_of_each_slot(tagger: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        twin, expected_hz = live.sim.twin, live.expected_hz()
+        tags = await live.driver.acquire(0.2, live.inputs)
+        for number, delay_ps in zip(live.inputs, twin.receiver.settings.delay_ps, strict=True):
+            since_slot_ps = (tags.since_sync_ps[number] - delay_ps) % twin.sync_period_ps
+            slots = (since_slot_ps // twin.source.slot_ps).astype(int)
+            folded = np.bincount(slots, minlength=twin.source.period_slots)
+            for n, hz in zip(folded, expected_hz[:, number - 1], strict=True):
+                assert within_statistics(n, hz * tags.duration_s)
+
+    tagger.run(story)
+
+
+@pytest.mark.simulated_only
+def test_tags_that_the_unit_lost_are_not_kept_quiet(
+    tagger_in_memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        monkeypatch.setattr(id900_recorder, "OVERFLOW_HZ", 100.0)
+        with pytest.raises(InstrumentError, match="lost"):
+            await live.driver.acquire(0.1, live.inputs)
+
+    tagger_in_memory.run(story)
+
+
+@pytest.mark.simulated_only
+@pytest.mark.parametrize("measure", ["count", "acquire"])
+def test_making_safe_ends_a_measurement_at_once(tagger_in_memory: Any, measure: str) -> None:
+    async def story(live: Any) -> None:
+        loop = asyncio.get_running_loop()
+        measuring = loop.create_task(getattr(live.driver, measure)(10.0, live.inputs))
+        await asyncio.sleep(1)
+        await live.driver.make_safe()
+        async with asyncio.timeout(0.5):
+            with pytest.raises(InstrumentError, match="make_safe"):
+                await measuring
+
+    tagger_in_memory.run(story)
+
+
+async def measured(live: Any, measure: str, duration_s: float) -> int:
+    """Count or acquire; return the number of clicks."""
+    if measure == "count":
+        return sum((await live.driver.count(duration_s, live.inputs)).by_input.values())
+    tags = await live.driver.acquire(duration_s, live.inputs)
+    return sum(each.size for each in tags.since_sync_ps.values())
+
+
+@pytest.mark.simulated_only
+@pytest.mark.parametrize("duration_s", [0.3, 1.0])
+@pytest.mark.parametrize("fault", ["power-cycle", "mute", "stall", "unplug", "garbage"])
+@pytest.mark.parametrize("measure", ["count", "acquire"])
+def test_a_measurement_that_a_fault_hits_is_reported_and_the_next_is_whole(
+    tagger_in_memory: Any, measure: str, fault: str, duration_s: float
+) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        rate_hz = live.sim.truth()["detection_rate_hz"]
+        loop = asyncio.get_running_loop()
+        measuring = loop.create_task(measured(live, measure, duration_s))
+        await asyncio.sleep(0.2 + duration_s / 2)  # streams take 0.2 s to set up
+        await live.fault(fault)
+        async with asyncio.timeout(duration_s + BOUND_S):
+            with pytest.raises(InstrumentError):
+                await measuring
+        if fault != "power-cycle":
+            await live.fault(fault, is_on=False)
+        n = await measured(live, measure, duration_s)
+        assert within_statistics(n, rate_hz * duration_s)
+
+    tagger_in_memory.run(story)
 
 
 @pytest.mark.simulated_only

@@ -1,4 +1,5 @@
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -63,6 +64,22 @@ async def test_replies_come_when_they_are_due() -> None:
     parrot.receive(b"0 now\n1.5 later\n")
 
     assert await take(parrot, 2) == [(0.0, "now"), (1.5, "later")]
+
+
+@in_virtual_time
+async def test_a_reply_due_within_the_rounding_of_the_clock_is_not_waited_for_forever() -> None:
+    async def take_next_turn(port: str) -> None:
+        await asyncio.sleep(0)
+        await take(parrot, 1, port)
+
+    due_s = math.nextafter(0.55, 1)
+    parrot = serve()
+    for port in ("one", "two"):
+        parrot.receive(f"{due_s!r} word\n".encode(), port)
+    await asyncio.sleep(0.55)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(take(parrot, 1, "one"))
+        tasks.create_task(take_next_turn("two"))
 
 
 @in_virtual_time
@@ -136,6 +153,30 @@ async def test_a_stalled_instrument_answers_once_it_wakes_up() -> None:
         parrot.set_fault("stall", is_on=False)
 
     assert waiting.result() == [(20.0, "hello")]
+
+
+@in_virtual_time
+async def test_what_is_asked_after_a_late_reply_is_answered_after_it() -> None:
+    parrot = serve()
+    parrot.set_fault("late")
+    parrot.receive(b"0 late\n0.1 end\n")
+    parrot.set_fault("late", is_on=False)
+    await asyncio.sleep(LATE_S + 0.05)
+    parrot.receive(b"0 new\n")
+
+    words = [word for _, word in await take(parrot, 3)]
+    assert words == ["late", "end", "new"]
+
+
+@in_virtual_time
+async def test_a_late_reply_of_one_client_does_not_hold_up_another() -> None:
+    parrot = serve()
+    parrot.set_fault("late")
+    parrot.receive(b"0 late\n", peer="one")
+    parrot.set_fault("late", is_on=False)
+    parrot.receive(b"0 new\n", peer="two")
+
+    assert await take(parrot, 2) == [(0.0, "new"), (LATE_S, "late")]
 
 
 @in_virtual_time

@@ -106,6 +106,7 @@ async def test_set_attenuation_waits_until_the_filter_stands_and_reads_back(
     wire = scripted(
         [
             *OPEN,
+            NO_OFFSET,
             (b":INP1:ATT 12.34dB\n", None),
             NO_ERROR,
             MOVING,
@@ -116,6 +117,16 @@ async def test_set_attenuation_waits_until_the_filter_stands_and_reads_back(
     )
     voa = await opened(wire)
     assert await voa.set_attenuation(12.3449) == 12.34
+    assert not wire.channel.remaining
+
+
+async def test_an_offset_set_at_the_front_panel_is_cleared_before_the_filter_moves(
+    scripted: Callable[..., Any],
+) -> None:
+    cleared = [(b":INP1:OFFS?\n", b"+1.0E+001\n"), (b":INP1:OFFS 0\n", None), NO_ERROR, NO_OFFSET]
+    wire = scripted([*OPEN, *cleared, *attenuate(b"3.00", b"+3.0\n")])
+    voa = await opened(wire)
+    assert await voa.set_attenuation(3.0) == 3.0
     assert not wire.channel.remaining
 
 
@@ -134,6 +145,7 @@ async def test_a_refusal_quotes_the_error_queue_and_leaves_the_line_usable(
     wire = scripted(
         [
             *OPEN,
+            NO_OFFSET,
             (b":INP1:ATT 3.00dB\n", None),
             (b":SYST:ERR?\n", b'-221,"Settings conflict"\n'),
             NO_ERROR,
@@ -154,7 +166,7 @@ async def test_a_refusal_quotes_the_error_queue_and_leaves_the_line_usable(
 async def test_another_attenuation_read_back_than_set_is_an_error(
     scripted: Callable[..., Any],
 ) -> None:
-    voa = await opened(scripted([*OPEN, *attenuate(b"3.00", b"+9.0\n")]))
+    voa = await opened(scripted([*OPEN, NO_OFFSET, *attenuate(b"3.00", b"+9.0\n")]))
     with pytest.raises(ReplyError, match=r"set to 3.00 dB and reads 9.00 dB"):
         await voa.set_attenuation(3.0)
 
@@ -162,7 +174,8 @@ async def test_another_attenuation_read_back_than_set_is_an_error(
 async def test_a_filter_that_never_settles_leaves_the_attenuation_unknown(
     scripted: Callable[..., Any],
 ) -> None:
-    wire = scripted([*OPEN, (b":INP1:ATT 3.00dB\n", None), NO_ERROR, *[MOVING] * 100])
+    sent = [NO_OFFSET, (b":INP1:ATT 3.00dB\n", None), NO_ERROR]
+    wire = scripted([*OPEN, *sent, *[MOVING] * 100])
     voa = await opened(wire, settle_timeout_s=0.03)
     with pytest.raises(TransportError, match=r"not settled within 0.03 s; state unknown"):
         await voa.set_attenuation(3.0)
@@ -171,7 +184,8 @@ async def test_a_filter_that_never_settles_leaves_the_attenuation_unknown(
 async def test_a_lost_reply_to_a_write_leaves_the_state_unknown_and_is_not_repeated(
     scripted: Callable[..., Any],
 ) -> None:
-    wire = scripted([*OPEN, (b":INP1:ATT 3.00dB\n", None), (b":SYST:ERR?\n", b'+0,"No er')])
+    half = (b":SYST:ERR?\n", b'+0,"No er')
+    wire = scripted([*OPEN, NO_OFFSET, (b":INP1:ATT 3.00dB\n", None), half])
     voa = await opened(wire, timeout_s=0.02)
     with pytest.raises(TransportError, match="state unknown: the attenuation may have changed"):
         await voa.set_attenuation(3.0)
@@ -220,7 +234,7 @@ async def test_a_shutter_that_stays_open_is_an_error(scripted: Callable[..., Any
 
 
 async def test_make_safe_shuts_first_and_then_attenuates(scripted: Callable[..., Any]) -> None:
-    wire = scripted([*OPEN, *SHUT, LOOP_OFF, *attenuate(b"45.00", b"+4.5E+001\n")])
+    wire = scripted([*OPEN, *SHUT, LOOP_OFF, NO_OFFSET, *attenuate(b"45.00", b"+4.5E+001\n")])
     voa = await opened(wire)
     await voa.make_safe()
     assert not wire.channel.remaining
@@ -230,7 +244,8 @@ async def test_make_safe_attenuates_although_the_shutter_refuses(
     scripted: Callable[..., Any],
 ) -> None:
     refusal = [(b":OUTP1:STAT 0\n", None), (b":SYST:ERR?\n", b'-240,"Hardware"\n'), NO_ERROR]
-    wire = scripted([*OPEN, *refusal, LOOP_OFF, *attenuate(b"30.00", b"+3.0E+001\n"), *refusal])
+    attenuated = [LOOP_OFF, NO_OFFSET, *attenuate(b"30.00", b"+3.0E+001\n")]
+    wire = scripted([*OPEN, *refusal, *attenuated, *refusal])
     voa = await opened(wire, safe_attenuation_db=30)
     with pytest.raises(RejectedError, match="Hardware"):
         await voa.make_safe()
@@ -241,7 +256,7 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
     scripted: Callable[..., Any],
 ) -> None:
     silent = [b":OUTP1:STAT 0\n", b":SYST:ERR?\n", b":OUTP1:POW:CONT?\n"]
-    silent += [b":INP1:ATT 45.00dB\n", b":SYST:ERR?\n"]
+    silent += [b":INP1:OFFS?\n", b":INP1:ATT 45.00dB\n", b":SYST:ERR?\n"]
     wire = scripted(
         [
             *OPEN,
@@ -249,6 +264,7 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
             *OPEN,
             *SHUT,
             LOOP_OFF,
+            NO_OFFSET,
             *attenuate(b"45.00", b"+4.5E+001\n"),
         ]
     )
@@ -258,7 +274,8 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
 
 
 async def test_the_actuator_is_the_attenuation(scripted: Callable[..., Any]) -> None:
-    wire = scripted([*OPEN, *attenuate(b"3.00", b"+3.0\n"), (b":INP1:ATT?\n", b"+3.0\n")])
+    sets, reads = attenuate(b"3.00", b"+3.0\n"), (b":INP1:ATT?\n", b"+3.0\n")
+    wire = scripted([*OPEN, NO_OFFSET, *sets, reads])
     actuator = (await opened(wire, max_attenuation_db=30)).actuators()["attenuation"]
     assert (actuator.unit, actuator.minimum, actuator.maximum) == ("dB", 0.0, 30.0)
     assert await actuator.write(3.0) == await actuator.read() == 3.0

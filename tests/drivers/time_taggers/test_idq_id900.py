@@ -66,7 +66,7 @@ class Unit:
         tags: Stamps of each input in one acquisition.
         ends_acquisitions: An empty message comes after each acquisition.
         leftover: What an earlier acquisition left, sent on stream 1 as soon as it is up.
-        integration: Integration time of START's counter.
+        mark: Value of delay block 8, ps.
         measuring: Set when a measurement has begun.
     """
 
@@ -79,7 +79,7 @@ class Unit:
         self.tags: dict[int, bytes] = {1: stamps(5, 7), 2: b""}
         self.ends_acquisitions = True
         self.leftover = b""
-        self.integration = "1000"
+        self.mark = "0"
         self.measuring = asyncio.Event()
         self.streams = {1: MemoryChannel(), 2: MemoryChannel()}
 
@@ -110,10 +110,10 @@ class Unit:
             return {
                 "*IDN?": "ID Quantique,ID900,1907001D010,1.24.0",
                 "REC:STAGe?": "IDLE",
-                "STARt:COUNter:INTEgrationtime?": self.integration,
+                "DELAy8:VALUe?": f"{self.mark}TB",
             }.get(request, "0")
-        if request.startswith("STARt:COUNter:INTEgrationtime"):
-            self.integration = request.split()[1]
+        if request.startswith("DELAy8:VALUe"):
+            self.mark = request.split()[1]
         return "Counter value set to 0 " if request.endswith("RESEt") else "Value set to x"
 
     def answer_link(self, request: str) -> str:
@@ -192,7 +192,7 @@ async def test_open_identifies_the_unit_and_sets_up_its_inputs(unit: Unit) -> No
         "INPUt2:THREshold?",
         "DELAy2:INPOrt:LINK INPU2",
         "DELAy2:VALUe 1200",
-        "STARt:COUNter:INTEgrationtime 997",
+        "DELAy8:VALUe 997",
     ]
 
 
@@ -234,7 +234,7 @@ async def test_count_resets_start_last_and_reads_once_it_has_counted(
 
     assert await tagger.count(0.0101, (1, 3)) == Counts(0.011, {1: 17, 3: 0})
     assert unit.requests == [
-        "STARt:COUNter:INTEgrationtime?",
+        "DELAy8:VALUe?",
         "INPUt1:COUNter:MODE CYCLE",
         "INPUt1:COUNter:INTEgrationtime 11",
         "INPUt3:COUNter:MODE CYCLE",
@@ -249,7 +249,15 @@ async def test_count_resets_start_last_and_reads_once_it_has_counted(
         "STARt:COUNter?",
         "INPUt1:COUNter?",
         "INPUt3:COUNter?",
+        "DELAy8:VALUe?",
     ]
+
+
+async def test_counts_of_a_unit_that_restarted_meanwhile_are_not_returned(unit: Unit) -> None:
+    tagger = await opened(unit)
+    unit.successive["DELAy8:VALUe?"] = ["997TB", "0TB"]
+    with pytest.raises(TransportError, match="restarted while it counted"):
+        await tagger.count(0.01, (1, 2))
 
 
 async def test_zeros_are_accepted_after_two_windows_where_start_is_silent(unit: Unit) -> None:
@@ -288,7 +296,7 @@ async def test_acquire_follows_the_vendors_sequence(unit: Unit) -> None:
     assert tags.since_sync_ps[2].tolist() == []
     assert tags.since_sync_ps[1].dtype == tags.since_sync_ps[2].dtype == np.uint64
     assert unit.requests == [
-        "STARt:COUNter:INTEgrationtime?",
+        "DELAy8:VALUe?",
         "REC:STOP",
         "REC:TRIG:ARM:MODE MANUal",
         "REC:ENABle ON",
@@ -469,7 +477,7 @@ async def test_a_lost_reply_leaves_the_unit_set_up_again_before_the_next_request
         "*IDN?",
         "STARt:ENABle ON",
         "INPUt1:ENABle ON",
-        "STARt:COUNter:INTEgrationtime 997",
+        "DELAy8:VALUe 997",
         "*IDN?",
     ]
 
@@ -478,11 +486,11 @@ async def test_a_lost_reply_leaves_the_unit_set_up_again_before_the_next_request
 async def test_a_unit_that_restarted_unnoticed_is_set_up_again(unit: Unit, measure: str) -> None:
     tagger = await opened(unit, **MEMORY)
     await getattr(tagger, measure)(0.01, (1, 2))
-    unit.integration = "1000TB"
+    unit.mark = "0"
     unit.requests.clear()
     await getattr(tagger, measure)(0.01, (1, 2))
     assert unit.requests[:3] == [
-        "STARt:COUNter:INTEgrationtime?",
+        "DELAy8:VALUe?",
         "STARt:ENABle ON",
         "INPUt1:ENABle ON",
     ]
