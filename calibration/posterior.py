@@ -173,17 +173,38 @@ class RotationPosterior:
             KeyError: Something is missing.
             ValueError: Something is malformed.
         """
-        chain = {name: np.asarray(value, dtype=float) for name, value in stored["chain"].items()}
-        prior = Prior(chain.pop("prior_mean"), chain.pop("prior_precision"))
-        return cls(
-            chain=RetarderChain(**chain, prior=prior),
-            modes=Parameters.from_dict(stored["parameters"]),
-            covariance=np.asarray(stored["covariance"], dtype=float),
-            weights=np.asarray(stored["weights"], dtype=float),
-            chi2_per_dof=float(stored["chi2_per_dof"]),
-            misfit=float(stored["misfit"]),
-            photons=int(stored["photons"]),
-        )
+        try:
+            chain = {
+                name: np.asarray(value, dtype=float) for name, value in stored["chain"].items()
+            }
+            prior = Prior(chain.pop("prior_mean"), chain.pop("prior_precision"))
+            restored = cls(
+                chain=RetarderChain(**chain, prior=prior),
+                modes=Parameters.from_dict(stored["parameters"]),
+                covariance=np.asarray(stored["covariance"], dtype=float),
+                weights=np.asarray(stored["weights"], dtype=float),
+                chi2_per_dof=float(stored["chi2_per_dof"]),
+                misfit=float(stored["misfit"]),
+                photons=int(stored["photons"]),
+            )
+        except (AttributeError, TypeError) as exc:
+            raise ValueError(f"malformed posterior: {exc}") from exc
+        restored._check()
+        return restored
+
+    def _check(self) -> None:
+        """Raise ValueError where arrays do not fit together or weights are no probabilities."""
+        modes, channels, size = len(self.weights), self.chain.channels, self.chain.size
+        turns, errors = (modes, 3, 3), (modes, channels)
+        expected = {"fibre": turns, "receiver": turns, "log_floor": (modes,)}
+        expected |= dict.fromkeys(("scale", "offset", "azimuth"), errors)
+        shapes = {name: value.shape for name, value in vars(self.modes).items()}
+        prior = {self.chain.prior.mean.shape, self.chain.prior.precision.shape}
+        fits = shapes == expected and self.covariance.shape == (modes, size, size)
+        if not fits or prior != {(size - 6,)}:
+            raise ValueError("malformed posterior: arrays of shapes that do not fit together")
+        if np.any(self.weights < 0) or not np.isclose(self.weights.sum(), 1):
+            raise ValueError("malformed posterior: weights that are no probabilities")
 
 
 def log_posterior(chain: RetarderChain, seen: Observations, at: Parameters) -> Array:

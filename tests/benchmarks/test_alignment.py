@@ -1,10 +1,11 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import alignment
-from benchmarks.run import load_task
+from benchmarks.run import load_task, run_bench
 from benchmarks.twin import Twin
 from calibration.sampler import FIRST_SETTINGS
 
@@ -62,3 +63,36 @@ def test_nothing_is_claimed_before_the_first_settings_are_measured() -> None:
 
     claimed = [np.isfinite(step.excess_q90) for step in steps]
     assert claimed == [False] * (FIRST_SETTINGS - 1) + [True] * (12 - FIRST_SETTINGS + 1)
+
+
+def reported(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Run ours on two seeds and read the rows of the JSON, without what depends on the machine."""
+    assert run_bench("alignment", range(2), ["ours"], ["matched"], as_json=True) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    return [row for row in rows if row["metric"] != "suggestion_ms"]
+
+
+@pytest.mark.usefixtures("short")
+def test_the_same_seeds_give_the_same_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "OUR_SETTINGS", 6)
+
+    assert reported(capsys) == reported(capsys)
+
+
+@pytest.mark.usefixtures("short")
+def test_the_table_names_every_figure_of_every_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "OUR_SETTINGS", 4)
+
+    assert run_bench("alignment", range(2), ["ours"], ["matched"]) == 0
+
+    title, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("alignment, version ")
+    assert [row.split()[2] for row in rows] == [
+        *("photons_to_0.5pp", "settings_to_0.5pp"),
+        *("photons_to_0.2pp", "settings_to_0.2pp"),
+        *("failed_starts", "suggestion_ms"),
+    ]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from calibration import rotation
 from calibration.design import EXCESS_PER_SQUARE_ANGLE, expected_gain, next_setting, recommend
 from calibration.posterior import RotationPosterior
 from calibration.retarders import RetarderChain
@@ -107,3 +108,18 @@ def test_the_next_setting_promises_more_than_staying() -> None:
     angles = np.stack([left[:, 2, 1], left[:, 0, 2], left[:, 1, 0]], axis=-1)
     chosen, stay = expected_gain(angles, predicted, COUNTS.ravel())
     assert chosen > stay
+
+
+@pytest.mark.parametrize("counts", [1.0, 100.0, 1e6])
+def test_no_measurement_promises_more_than_all_there_is(counts: float) -> None:
+    known = posterior(0.1)
+    best = recommend(known, np.random.default_rng(13), SPAN_V)
+    voltages = np.random.default_rng(14).uniform(-5, 5, (40, 4))
+    predicted = CHAIN.error_probability(best.samples, voltages)
+    predicted = np.swapaxes(predicted.reshape(len(best.samples), 40, 4), 0, 1)
+    remaining = rotation.log(CHAIN.rotation(best.samples, best.setting_v[None])[:, 0])
+
+    gain = expected_gain(remaining, predicted, np.full(4, counts))
+
+    assert np.all(gain > 0)
+    assert np.all(gain < remaining.var(axis=0) @ EXCESS_PER_SQUARE_ANGLE)

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from calibration import design
 from calibration.posterior import (
     MISFIT_RATIO,
     Observations,
@@ -13,7 +16,7 @@ from calibration.posterior import (
     fit,
     log_posterior,
 )
-from calibration.retarders import Parameters, RetarderChain
+from calibration.retarders import Parameters, Prior, RetarderChain
 
 CHAIN = RetarderChain.nominal(2.5)
 SPAN_V = np.array([[-5.0] * 4, [5.0] * 4])
@@ -165,9 +168,89 @@ def test_what_was_learnt_of_the_controller_becomes_a_narrower_prior(
     assert prior.precision[:4].min() > CHAIN.prior.precision[0]
 
 
-def test_an_incomplete_stored_posterior_is_refused(learnt: RotationPosterior) -> None:
+@pytest.mark.parametrize("missing", ["chain", "parameters", "covariance", "weights", "misfit"])
+def test_an_incomplete_stored_posterior_is_refused(learnt: RotationPosterior, missing: str) -> None:
     stored = learnt.to_dict()
-    del stored["covariance"]
+    del stored[missing]
 
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=missing):
         RotationPosterior.from_dict(stored)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda stored: stored.update(weights=["most of it"]),
+        lambda stored: stored.update(photons="many"),
+        lambda stored: stored["parameters"].update(scale=[[0.0, 0.0], [0.0]]),
+        lambda stored: stored["chain"].update(half_wave_v=[2.5, 2.5, 2.5, 0.0]),
+        lambda stored: stored["chain"].update(centre_v=[0.0]),
+        lambda stored: stored["chain"].pop("centre_v"),
+        lambda stored: stored["chain"].update(prior_mean=[0.0]),
+        lambda stored: stored["parameters"].update(scale=[[0.0, 0.0, 0.0]]),
+        lambda stored: stored.update(chain=None),
+        lambda stored: stored.update(covariance=[[[1.0]]]),
+        lambda stored: stored.update(weights=[float("nan")]),
+    ],
+    ids=[
+        *("text", "photons", "ragged", "no-half-wave", "another-number-of-channels"),
+        *("no-centre", "prior", "shape", "no-chain", "covariance", "weights"),
+    ],
+)
+def test_a_malformed_stored_posterior_is_refused(
+    learnt: RotationPosterior, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    stored = json.loads(json.dumps(learnt.to_dict()))
+    spoil(stored)
+
+    with pytest.raises(ValueError):
+        RotationPosterior.from_dict(stored)
+
+
+def test_the_mirror_solution_aligns_as_well(learnt: RotationPosterior, truth: Parameters) -> None:
+    mirror, half_turn = np.diag([1.0, 1, -1]), np.diag([-1.0, -1, 1])
+    mode = learnt.modes[:1]
+    mirrored = Parameters(
+        fibre=half_turn @ mirror @ mode.fibre @ mirror,
+        receiver=mirror @ mode.receiver @ mirror @ half_turn,
+        scale=mode.scale,
+        offset=mode.offset,
+        azimuth=mode.azimuth,
+        log_floor=mode.log_floor,
+    )
+    certain = RotationPosterior(CHAIN, mirrored, 1e-8 * np.eye(CHAIN.size)[None], np.ones(1))
+
+    best = design.recommend(certain, np.random.default_rng(14), SPAN_V)
+
+    assert CHAIN.excess(truth, best.setting_v[None])[0, 0] < 0.002
+
+
+@pytest.mark.parametrize("floor_log_sigma", [0.6, 5.0])
+@pytest.mark.parametrize(
+    ("trials", "errors"), [(0, 0), (1, 1), (25, 0), (25, 25), (4, 2), (1e12, 0), (1e12, 5e11)]
+)
+def test_no_table_is_too_extreme(trials: float, errors: float, floor_log_sigma: float) -> None:
+    rng = np.random.default_rng(15)
+    chain = CHAIN.with_prior(Prior.of_widths(4, floor_log_sigma=floor_log_sigma))
+    table = np.ones((4, 2, 2))
+    seen = Observations(rng.uniform(-5, 5, (4, 4)), trials * table, errors * table, np.zeros(4))
+
+    learnt = fit(chain, seen, rng, span_v=SPAN_V, reference_v=np.zeros(4))
+
+    predicted = chain.error_probability(learnt.samples(rng, 400), seen.voltages)
+    assert np.all((predicted > 0) & (predicted < 1))
+    assert learnt.weights.sum() == pytest.approx(1)
+    assert np.isfinite(learnt.chi2_per_dof)
+
+
+def test_without_any_count_only_the_prior_speaks() -> None:
+    rng = np.random.default_rng(16)
+    nothing = np.zeros((2, 2, 2))
+    seen = Observations(rng.uniform(-5, 5, (2, 4)), nothing, nothing, np.zeros(2))
+
+    learnt = fit(CHAIN, seen, rng, span_v=SPAN_V)
+
+    known = CHAIN.prior.precision > 0
+    believed = learnt.controller_prior(widening=1.0).precision[known]
+    assert believed == pytest.approx(CHAIN.prior.precision[known])
+    assert learnt.photons == 0

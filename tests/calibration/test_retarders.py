@@ -3,11 +3,58 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.twin import AXES_DEG, HALF_WAVE_V, Twin, TwinOptions
 from calibration import rotation
-from calibration.retarders import Parameters, Prior, RetarderChain
+from calibration.clicks import Clicks
+from calibration.retarders import Parameters, Prior, RetarderChain, wrap_angle
 
 RNG = np.random.default_rng
 CHAIN = RetarderChain.nominal(2.5)
+
+
+def truth_of(twin: Twin) -> Parameters:
+    """Describe a twin as it was built, without the gauge."""
+    azimuth = np.arctan2(twin._axes[:, 1], twin._axes[:, 0]) - np.radians(AXES_DEG)
+    return Parameters(
+        fibre=twin._fibre[None],
+        receiver=twin._receiver[None],
+        scale=twin._rad_per_v[None] * HALF_WAVE_V / np.pi - 1,
+        offset=twin._offset_rad[None],
+        azimuth=wrap_angle(azimuth)[None],
+        log_floor=np.log([twin.floor]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_model_predicts_what_an_independent_twin_counts(seed: int) -> None:
+    twin = Twin(seed, TwinOptions(loss_db=40.0))  # so dark that no two photons share a gate
+    voltages = RNG(seed).uniform(-5, 5, (6, 4))
+
+    predicted = CHAIN.error_probability(truth_of(twin), voltages)[0]
+
+    for voltage, expected in zip(voltages, predicted, strict=True):
+        counts, errors = Clicks(twin.measure(voltage, 1e12)).by_basis()
+        assert np.allclose(errors / counts, expected, atol=2e-5)
+
+
+def test_the_fibres_absorb_what_the_gauge_fixes_at_zero() -> None:
+    whole = truth_of(Twin(6))
+    azimuth, angle = np.radians(AXES_DEG) + whole.azimuth[0], whole.offset[0]
+    first, last = (rotation.in_plane(azimuth[k], angle[k]) for k in (0, -1))
+    about_s3 = rotation.exp(np.array([0, 0, whole.azimuth[0, 0]]))
+    fixed = Parameters(
+        fibre=about_s3.T @ first @ whole.fibre,
+        receiver=whole.receiver @ last @ about_s3,
+        scale=whole.scale,
+        offset=whole.offset * [0, 1, 1, 0],
+        azimuth=whole.azimuth - whole.azimuth[:, :1],
+        log_floor=whole.log_floor,
+    )
+    voltages = RNG(18).uniform(-5, 5, (6, 4))
+
+    assert np.allclose(
+        CHAIN.error_probability(fixed, voltages), CHAIN.error_probability(whole, voltages)
+    )
 
 
 def test_every_derivative_agrees_with_a_difference_quotient() -> None:

@@ -74,3 +74,56 @@ def test_orthonormal_undoes_rounding() -> None:
 
     assert np.allclose(restored @ np.swapaxes(restored, -1, -2), np.eye(3), atol=1e-12)
     assert np.allclose(restored, exact, atol=1e-5)
+
+
+@given(VECTORS)
+def test_turning_back_undoes_a_turn(vector: NDArray[np.float64]) -> None:
+    assert np.allclose(rotation.exp(-vector) @ rotation.exp(vector), np.eye(3), atol=1e-12)
+
+
+@given(VECTORS, st.floats(-2, 2), st.floats(-2, 2))
+def test_turns_about_one_axis_add_up(
+    vector: NDArray[np.float64], first: float, second: float
+) -> None:
+    one_after_the_other = rotation.exp(second * vector) @ rotation.exp(first * vector)
+
+    assert np.allclose(one_after_the_other, rotation.exp((first + second) * vector), atol=1e-11)
+
+
+@given(VECTORS, VECTORS)
+def test_a_turned_frame_sees_the_axis_turned(
+    vector: NDArray[np.float64], frame: NDArray[np.float64]
+) -> None:
+    turn = rotation.exp(frame)
+
+    assert np.allclose(turn @ rotation.exp(vector) @ turn.T, rotation.exp(turn @ vector))
+
+
+@given(VECTORS)
+def test_exp_grows_along_its_generator(vector: NDArray[np.float64]) -> None:
+    step = 1e-5
+
+    quotient = (rotation.exp((1 + step) * vector) - rotation.exp((1 - step) * vector)) / (2 * step)
+
+    assert np.allclose(quotient, rotation.skew(vector) @ rotation.exp(vector), atol=1e-7)
+
+
+@given(st.floats(-7, 7), st.floats(-20, 20))
+def test_a_retarder_s_derivative_is_a_turn_about_its_axis(azimuth: float, angle: float) -> None:
+    axis, step = np.array([np.cos(azimuth), np.sin(azimuth), 0]), 1e-5
+    above, below = (
+        rotation.in_plane(np.array(azimuth), np.array(angle + change)) for change in (step, -step)
+    )
+
+    here = rotation.in_plane(np.array(azimuth), np.array(angle))
+
+    assert np.allclose((above - below) / (2 * step), rotation.skew(axis) @ here, atol=1e-8)
+
+
+def test_stacks_are_turned_member_by_member() -> None:
+    vectors = np.random.default_rng(3).normal(size=(2, 5, 3))
+
+    stacked = rotation.exp(vectors)
+
+    assert np.allclose(stacked[1, 4], rotation.exp(vectors[1, 4]))
+    assert np.allclose(rotation.log(stacked)[1, 4], rotation.log(stacked[1, 4]))

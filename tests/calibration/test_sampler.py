@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,16 @@ def test_a_new_sampler_goes_on_where_the_former_one_stopped(done: int) -> None:
 
     assert study.ask(SPACE).params == resumed.ask(SPACE).params
     assert sampler.advice(study) == another.advice(resumed)
+
+
+def test_the_same_seed_suggests_the_same_settings() -> None:
+    twins, studies = (Twin(5), Twin(5)), (make_study(make_sampler()), make_study(make_sampler()))
+
+    once, again = (
+        [measure(study, twin) for _ in range(6)] for study, twin in zip(studies, twins, strict=True)
+    )
+
+    assert once == again
 
 
 def test_another_seed_suggests_other_settings() -> None:
@@ -270,3 +281,63 @@ def test_a_plain_study_stops_once_aligned() -> None:
     assert 3 <= len(study.trials) < 30
     assert sampler.advice(study).is_within(0.005)
     assert twin.excess(volts(sampler.advice(study).setting)) < 0.02
+
+
+def test_a_failed_measurement_does_not_end_a_study() -> None:
+    sampler, measured = make_sampler(), objective_on(Twin(12))
+    study = make_study(sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        value = measured(trial)
+        if trial.number % 2 == 0:
+            raise ConnectionError
+        return value
+
+    stop = StopWhenAligned(sampler, 0.005)
+    study.optimize(objective, n_trials=10, callbacks=[stop], catch=ConnectionError)
+
+    assert len(study.trials) == 10
+    assert sampler.advice(study).settings == 5
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a study that stopped by itself went."""
+
+    settings: int
+    photons: int
+    true_excess: float
+
+
+TARGET_EXCESS = 0.002
+
+
+@pytest.fixture(scope="module")
+def alignments() -> list[Alignment]:
+    done = []
+    for seed in range(10):
+        twin, sampler = Twin(seed), make_sampler(seed=seed)
+        study = make_study(sampler)
+        stop = StopWhenAligned(sampler, TARGET_EXCESS)
+        study.optimize(objective_on(twin), n_trials=30, callbacks=[stop])
+        advice = sampler.advice(study)
+        done.append(Alignment(advice.settings, advice.photons, twin.excess(volts(advice.setting))))
+    return done
+
+
+def test_every_random_fibre_is_aligned(alignments: list[Alignment]) -> None:
+    assert max(alignment.true_excess for alignment in alignments) < 0.005
+
+
+def test_an_alignment_costs_few_photons(alignments: list[Alignment]) -> None:
+    assert np.median([alignment.photons for alignment in alignments]) < 8000
+
+
+def test_an_alignment_takes_few_settings(alignments: list[Alignment]) -> None:
+    assert max(alignment.settings for alignment in alignments) < 20
+
+
+def test_most_claims_of_nine_in_ten_are_true(alignments: list[Alignment]) -> None:
+    true = [alignment.true_excess < TARGET_EXCESS for alignment in alignments]
+
+    assert sum(true) >= 7
