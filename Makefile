@@ -18,7 +18,7 @@ demo: setup  ## Align a simulated bench on the wire, hold it, break it, recover;
 	$(BIN)/qkdctl demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(WORKERS),4)
 
 lint: setup
 	$(BIN)/ruff check .

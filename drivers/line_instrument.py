@@ -94,7 +94,7 @@ def parse_identity(reply: str) -> Identity:
     return Identity("unknown", reply.strip(), "unknown", "unknown")
 
 
-@register("line-instrument", LineInstrumentOptions)
+@register("line-instrument", LineInstrumentOptions, wires=("serial", "tcp", "visa"))
 class LineInstrument:
     """Any line-based instrument, described in the testbed file.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Protocol, TypeVar, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,21 +29,42 @@ class Build(Protocol):
         ...
 
 
+Certainty = Literal["high", "medium-high", "medium", "low", "not stated"]
+"""How well the facts are founded that a driver was written from, short of a unit on the bench."""
+
+
 @dataclass(frozen=True)
 class DriverEntry:
-    """One supported kind of instrument."""
+    """One supported kind of instrument.
+
+    Attributes:
+        kind: Name in the testbed file.
+        options: What the testbed file may say.
+        build: Makes the driver; the driver class itself.
+        summary: First line of the driver's docstring.
+        certainty: ``high``: the vendor's manual or code, or two drivers that agree;
+            ``medium-high``: one mature driver; ``medium``: one driver or excerpts.
+        wires: Schemes of the resources that a real unit has.
+    """
 
     kind: str
     options: type[Options]
     build: Build
     summary: str
+    certainty: Certainty
+    wires: tuple[str, ...]
 
 
 _entries: dict[str, DriverEntry] = {}
 _D = TypeVar("_D", bound=Instrument)
 
 
-def register(kind: str, options: type[Options]) -> Callable[[type[_D]], type[_D]]:
+def register(
+    kind: str,
+    options: type[Options],
+    certainty: Certainty = "not stated",
+    wires: tuple[str, ...] = (),
+) -> Callable[[type[_D]], type[_D]]:
     """Register a driver class under ``kind``.
 
     The class is built as ``cls(name, resource, options, connector)``.
@@ -52,7 +73,8 @@ def register(kind: str, options: type[Options]) -> Callable[[type[_D]], type[_D]
     def add(driver: type[_D]) -> type[_D]:
         summary = (driver.__doc__ or kind).strip().splitlines()[0]
         # A protocol says nothing of constructors; the contract tests build every driver so.
-        _entries[kind] = DriverEntry(kind, options, cast(Build, driver), summary)
+        build = cast(Build, driver)
+        _entries[kind] = DriverEntry(kind, options, build, summary, certainty, wires)
         return driver
 
     return add

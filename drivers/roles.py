@@ -1,11 +1,13 @@
 """What instruments can do, as small protocols; a driver fulfils one or more of them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from timetags.block import TagBlock
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Actuator:
     """One scalar output of an instrument, with the instrument's own limits.
 
     ``write`` sends one value and returns what the instrument confirms; ``read`` asks for it.
+    ``settle_s`` is how long the output still moves after that, s.
     """
 
     unit: str
@@ -45,6 +48,7 @@ class Actuator:
     resolution: float
     write: Callable[[float], Awaitable[float]]
     read: Callable[[], Awaitable[float]]
+    settle_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,20 +110,20 @@ class Instrument(Protocol):
 
 @runtime_checkable
 class PolarizationController(Instrument, Protocol):
-    """Turns the state of polarization by a few drive voltages."""
+    """Turns the state of polarization by a few drives: volts for squeezers, degrees for paddles."""
 
-    async def set_voltages(self, voltages_v: Mapping[int, float]) -> dict[int, float]:
-        """Set channels (numbered from 1) in one dialogue; return what was read back, V."""
+    async def set_drives(self, values: Mapping[int, float]) -> dict[int, float]:
+        """Set channels (numbered from 1), in the actuators' unit; return what was read back."""
         ...
 
-    async def read_voltages(self) -> dict[int, float]:
-        """Read all channels, V."""
+    async def read_drives(self) -> dict[int, float]:
+        """Read all channels, in the actuators' unit."""
         ...
 
 
 @runtime_checkable
 class Attenuator(Instrument, Protocol):
-    """Attenuates light and can shut it."""
+    """Attenuates light."""
 
     async def set_attenuation(self, attenuation_db: float) -> float:
         """Set the attenuation, wait for it, return what was read back, dB."""
@@ -129,12 +133,78 @@ class Attenuator(Instrument, Protocol):
         """Read the attenuation, dB."""
         ...
 
+
+@runtime_checkable
+class Shutter(Instrument, Protocol):
+    """Lets light through, or none at all."""
+
     async def set_shutter(self, *, is_open: bool) -> bool:
         """Open or shut the light path, return what was read back."""
         ...
 
     async def read_shutter(self) -> bool:
         """Whether the shutter is open."""
+        ...
+
+
+@runtime_checkable
+class LightValve(Attenuator, Shutter, Protocol):
+    """Attenuates light and can shut it: what lets light onto a link."""
+
+
+@runtime_checkable
+class PowerMeter(Instrument, Protocol):
+    """Measures optical power."""
+
+    async def read_power(self) -> float:
+        """Measure the power once, averaged as configured, W."""
+        ...
+
+
+@runtime_checkable
+class OpticalSwitch(Instrument, Protocol):
+    """Leads light along one of several paths."""
+
+    def paths(self) -> Sequence[str]:
+        """Names of the paths."""
+        ...
+
+    async def set_path(self, path: str) -> str:
+        """Choose a path, wait until it is made, return what was read back."""
+        ...
+
+    async def read_path(self) -> str:
+        """Read which path is made."""
+        ...
+
+
+@runtime_checkable
+class BiasController(Instrument, Protocol):
+    """Holds the bias of an electro-optic modulator, by itself or at a given voltage."""
+
+    async def lock(self, point: str) -> None:
+        """Lock to a point of the modulator's curve and wait until it is held."""
+        ...
+
+    async def is_locked(self) -> bool:
+        """Whether the point is held."""
+        ...
+
+    async def hold(self, voltage_v: float) -> float:
+        """End the lock and hold a voltage; return what was read back, V."""
+        ...
+
+
+@runtime_checkable
+class TemperatureController(Instrument, Protocol):
+    """Holds a temperature; its set point is an actuator."""
+
+    async def read_temperature(self) -> float:
+        """Measure the temperature, degrees Celsius."""
+        ...
+
+    async def is_stable(self) -> bool:
+        """Whether the set point is reached and held."""
         ...
 
 
@@ -153,6 +223,15 @@ class TimeTagger(Instrument, Protocol):
 
     async def acquire(self, duration_s: float, inputs: Sequence[int]) -> TimeTags:
         """Record for ``duration_s`` by the tagger's own clock."""
+        ...
+
+
+@runtime_checkable
+class TagStreamer(Instrument, Protocol):
+    """Stamps detections on its own clock, without a START event."""
+
+    def stream(self, duration_s: float, inputs: Sequence[int]) -> AsyncIterator[TagBlock]:
+        """Record for ``duration_s``; blocks come in order of time, as they fill."""
         ...
 
 

@@ -114,7 +114,9 @@ class KnobConfig(Model):
     maximum: float
     resolution: float = Field(0.0, ge=0)
     slew_per_s: float | None = Field(None, gt=0)
-    settle_s: float = Field(0.0, ge=0, le=600)
+    settle_s: float | None = Field(
+        None, ge=0, le=600, description="Wait after a write, s; else what the driver knows."
+    )
     hysteresis: float = Field(0.0, ge=0)
     approach: Literal["any", "from-below"] = "any"
     period: float | None = Field(None, gt=0)

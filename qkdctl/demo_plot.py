@@ -82,11 +82,11 @@ def _draw_photons(axes: Axes, story: Story) -> None:
 
 def _draw_voltages(axes: Axes, story: Story) -> None:
     times = [sample["elapsed_s"] for sample in story.samples]
-    channels = list(story.samples[0]["voltages_v"])
+    channels = list(story.samples[0]["drives"])
     for channel in channels:
         axes.plot(
             times,
-            [sample["voltages_v"][channel] for sample in story.samples],
+            [sample["drives"][channel] for sample in story.samples],
             lw=1,
             label=f"squeezer {channel}",
         )

@@ -12,8 +12,6 @@ from typing import Any
 import tomlkit
 
 from calibration.clicks import STATES
-from drivers.attenuators.keysight_n77xx import N77xxOptions
-from drivers.polarization_controllers.ozoptics_epc400 import Epc400Options
 from drivers.transport.connect import Connector
 from qkdctl.check import build
 from qkdctl.config import (
@@ -25,18 +23,15 @@ from qkdctl.config import (
     parse_testbed,
     read_toml,
 )
+from qkdctl.simulated_units import simulated_unit
 from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
 from sim.control import ask as ask_bench
 from sim.control import serve_control
-from sim.epc400 import Epc400Settings
 from sim.fibre import FibreSettings
-from sim.id900 import Id900Settings
-from sim.n77xx import N77xxSettings
+from sim.paddles import PaddleSettings
 from sim.receiver import ReceiverSettings
-from sim.record import Limits
 from sim.source import SourceSettings
 from sim.squeezers import SqueezerSettings
-from sim.state_source import StateSourceSettings
 from sim.twin import TwinSettings
 
 __all__ = ["ask_bench", "build_bench", "run_simulate", "serve_simulated", "with_resources"]
@@ -104,7 +99,8 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     instruments = []
     for name, entry in config.instruments.items():
         try:
-            instruments.append(_instrument(name, entry))
+            is_on_link = name == config.light.attenuator
+            instruments.append(_instrument(name, entry, is_on_link=is_on_link))
         except _NotSimulatedError as exc:
             cure = "leave it out of a file that is to be simulated"
             raise TestbedFileError(
@@ -131,56 +127,38 @@ def with_resources(document: Mapping[str, Any], resources: Resources) -> dict[st
 def _resource_keys(ports: Mapping[str, str]) -> dict[str, Any]:
     """Return the keys of an instrument's table that say where the simulated one is."""
     keys: dict[str, Any] = {"resource": ports["main"]}
-    if "datalink" in ports:
-        keys["data_link"] = ports["datalink"]
-        keys["stream_resources"] = {
-            port.removeprefix("stream-"): resource
-            for port, resource in ports.items()
-            if port.startswith("stream-")
-        }
-    return keys
+    streams = {}
+    for port, resource in ports.items():
+        match port:
+            case "main" | "tcp":  # the second is the same port under another name
+                pass
+            case "datalink":
+                keys["data_link"] = resource
+            case _ if port.startswith("stream-"):
+                streams[port.removeprefix("stream-")] = resource
+            case _:
+                keys[f"{port}_resource"] = resource
+    return {**keys, "stream_resources": streams} if streams else keys
 
 
 class _NotSimulatedError(Exception):
     """There is no simulated instrument of this kind, or not behind this wire."""
 
 
-def _instrument(name: str, entry: InstrumentConfig) -> SimulatedInstrument:
+def _instrument(name: str, entry: InstrumentConfig, *, is_on_link: bool) -> SimulatedInstrument:
     scheme = entry.resource.partition(":")[0]
     transport = TRANSPORTS.get(scheme)
     if transport is None:
         offered = ", ".join(TRANSPORTS)
         raise _NotSimulatedError(f"no simulated wire for {scheme!r}; there are {offered}")
     try:
-        match entry.kind:
-            case "ozoptics-epc400":
-                limits = {"voltage": _voltage_limits(entry)}
-                return SimulatedInstrument(name, Epc400Settings(), transport, limits)
-            case "keysight-n77xx":
-                return _attenuator(name, entry, transport)
-            case "idq-id900":
-                return SimulatedInstrument(name, Id900Settings(), transport)
-            case "line-instrument":
-                return SimulatedInstrument(name, StateSourceSettings(), transport)
-            case kind:
-                raise _NotSimulatedError(f"there is no simulated instrument of kind {kind!r}")
+        settings, limits = simulated_unit(entry.kind, entry.options, is_on_link=is_on_link)
+        return SimulatedInstrument(name, settings, transport, limits)
+    except KeyError:
+        what = f"there is no simulated instrument of kind {entry.kind!r}"
+        raise _NotSimulatedError(what) from None
     except ValueError as exc:
         raise _NotSimulatedError(str(exc)) from None
-
-
-def _voltage_limits(entry: InstrumentConfig) -> Limits:
-    options = entry.options
-    if not isinstance(options, Epc400Options):
-        raise TypeError("not the options of an EPC-400")
-    return Limits(options.min_voltage_v, options.max_voltage_v)
-
-
-def _attenuator(name: str, entry: InstrumentConfig, transport: Transport) -> SimulatedInstrument:
-    options = entry.options
-    if not isinstance(options, N77xxOptions):
-        raise TypeError("not the options of an N77xx")
-    limits = {"attenuation": Limits(options.min_attenuation_db, options.max_attenuation_db)}
-    return SimulatedInstrument(name, N77xxSettings(slot=options.slot), transport, limits)
 
 
 def _twin(config: Testbed) -> TwinSettings:
@@ -192,7 +170,7 @@ def _twin(config: Testbed) -> TwinSettings:
             intensities=link.pattern.intensities,
             mean_photon_numbers=link.intensities,
         ),
-        squeezers=SqueezerSettings(hysteresis_v=simulation.hysteresis_v),
+        controller=_controller(config),
         fibre=FibreSettings(
             drift_rad_per_sqrt_s=simulation.drift_rad_per_sqrt_s,
             slow_amplitude_rad=simulation.slow_drift_rad,
@@ -210,6 +188,13 @@ def _twin(config: Testbed) -> TwinSettings:
         loss_db=simulation.loss_db,
         nominal_attenuation_db=config.light.attenuation_db,
     )
+
+
+def _controller(config: Testbed) -> SqueezerSettings | PaddleSettings:
+    """Choose what turns the polarization by the instrument that is there to drive it."""
+    if any(entry.kind == "thorlabs-mpc320" for entry in config.instruments.values()):
+        return PaddleSettings()
+    return SqueezerSettings(hysteresis_v=config.simulation.hysteresis_v)
 
 
 def _per_detector(values: Mapping[str, float]) -> tuple[float, float, float, float]:

@@ -10,9 +10,9 @@ from drivers.errors import InstrumentError, SettingError
 from drivers.knob import Knob, KnobLimits, set_together
 from drivers.registry import driver_entry
 from drivers.roles import (
-    Attenuator,
     Identity,
     Instrument,
+    LightValve,
     PhotonCounter,
     StateSource,
     TimeTagger,
@@ -41,7 +41,7 @@ class UnsafeError(Exception):
 class Light:
     """The attenuator and its shutter: light is let in only at the configured attenuation."""
 
-    def __init__(self, attenuator: Attenuator, attenuation_db: float) -> None:
+    def __init__(self, attenuator: LightValve, attenuation_db: float) -> None:
         self._attenuator = attenuator
         self._attenuation_db = attenuation_db
         self.is_on = False
@@ -221,14 +221,13 @@ class OpenTestbed:
                 f"have; channels are: {offered}",
             )
         actuator = actuators[config.channel]
-        limits = KnobLimits(
-            unit=actuator.unit, **config.model_dump(exclude={"instrument", "channel"})
-        )
+        said = config.model_dump(exclude={"instrument", "channel"}, exclude_none=True)
+        limits = KnobLimits(unit=actuator.unit, **{"settle_s": actuator.settle_s, **said})
         return Knob(name, actuator, limits)
 
-    def _attenuator(self) -> Attenuator:
+    def _attenuator(self) -> LightValve:
         instrument = self.instruments[self.config.light.attenuator]
-        if not isinstance(instrument, Attenuator):
+        if not isinstance(instrument, LightValve):
             raise _wrong_role(instrument, "light.attenuator", "an attenuator with a shutter")
         return instrument
 

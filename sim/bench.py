@@ -16,30 +16,22 @@ from sim.endpoints.pty import PtyEndpoint
 from sim.endpoints.service import FAULTS, Clock, Endpoint, ServedInstrument
 from sim.endpoints.tcp import TcpEndpoint
 from sim.endpoints.zeromq import RequestEndpoint, StreamEndpoint
-from sim.epc400 import CHANNELS, Epc400, Epc400Settings
-from sim.id900 import Id900, Id900Settings
+from sim.id900 import Id900
 from sim.id900_blocks import CHANNELS as STREAM_CHANNELS
 from sim.id900_datalink import DATALINK, stream_port
-from sim.n77xx import N77xx, N77xxSettings
+from sim.instrument import InstrumentSettings
 from sim.record import Limits, Record
-from sim.state_source import StateSource, StateSourceSettings
 from sim.twin import Twin, TwinSettings
-from sim.voa import AttenuatorModel
-from sim.wire import MAIN, FrontEnd
+from sim.wire import MAIN
 
 Transport = Literal["pty", "tcp", "visa", "zmq"]
 """How an instrument is reached; ``visa`` is a TCP socket whose main resource is a VISA one."""
-
-InstrumentSettings = Epc400Settings | N77xxSettings | Id900Settings | StateSourceSettings
-"""What an instrument is: the type of its settings says which command set it speaks."""
 
 Resources = dict[str, dict[str, str]]
 """Resource strings by instrument and port."""
 
 VIOLATIONS_TOLD: Final = 100
 """Violations that ``truth`` lists at most; it counts them all."""
-
-_MESSAGE_PORTS: Final = (MAIN, DATALINK, *(stream_port(n) for n in STREAM_CHANNELS))
 
 
 @dataclass(frozen=True)
@@ -48,8 +40,8 @@ class SimulatedInstrument:
 
     Attributes:
         name: Its name; also the name of its pseudo-terminal.
-        settings: What it is.
-        transport: How it is reached; an ID900 always by ``zmq``, the others never.
+        settings: What it is: their type says which command set it speaks.
+        transport: How it is reached; what speaks ZeroMQ always by ``zmq``, the others never.
         limits: Limits that commands must keep, by quantity: ``voltage`` in V, ``attenuation`` in
             dB, or whatever else the record speaks of.
     """
@@ -60,7 +52,8 @@ class SimulatedInstrument:
     limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.settings, Id900Settings) != (self.transport == "zmq"):
+        speaks_messages = DATALINK in self.settings.ports
+        if speaks_messages != (self.transport == "zmq"):
             raise ValueError(f"{self.name} cannot be reached by {self.transport}")
 
 
@@ -80,18 +73,18 @@ class InMemory:
 class SimulatedBench:
     """A link with simulated optics and the instruments that act on it.
 
-    The EPC-400 drives the squeezers, the N77xx the attenuator and its shutter, the state source
-    Alice's encoder, and the ID900 sees the detectors. The same seed and the same requests at the
-    same times give the same bytes.
+    What an instrument's settings say it acts on, it moves in the twin; the others see the twin's
+    light, or are on their own. The same seed and the same requests at the same times give the same
+    bytes.
 
     Args:
-        instruments: The instruments, at most one of each kind.
+        instruments: The instruments, at most one for each part of the link that can be moved.
         twin: The link; its seed is overridden.
         seed: All that is random follows from it.
         ceiling_hz: Click rate of all detectors together that must never be exceeded, Hz.
 
     Raises:
-        ValueError: Two instruments share a name or a kind.
+        ValueError: Two instruments share a name, or act on the same part of the link.
     """
 
     def __init__(
@@ -119,10 +112,10 @@ class SimulatedBench:
         self._served = {
             each.name: ServedInstrument(
                 each.name,
-                self._front_end(each),
+                each.settings.front_end(each.name, self.twin, self.record),
                 self._clock,
                 seed=seed + number,
-                message_ports=_MESSAGE_PORTS if each.transport == "zmq" else (),
+                message_ports=each.settings.ports if each.transport == "zmq" else (),
                 on_exchange=self._watch,
             )
             for number, each in enumerate(instruments)
@@ -167,7 +160,7 @@ class SimulatedBench:
         for each in self.instruments:
             link = links.get(each.transport, "socket")
             resources[each.name] = {}
-            for port in _MESSAGE_PORTS if each.transport == "zmq" else (MAIN,):
+            for port in each.settings.ports:
                 name = f"{each.name}/{port}"
                 channels[name] = self._channel_factory(each.name, port, link, error)
                 resources[each.name][port] = f"memory:{name}"
@@ -213,7 +206,6 @@ class SimulatedBench:
         now_s = self._clock.now_s()
         self._watch(now_s)
         qber, floor = self.twin.qber(now_s), self.twin.qber_floor()
-        squeezers = self.twin.squeezers
         return {
             "time_s": now_s,
             "qber": qber,
@@ -222,25 +214,25 @@ class SimulatedBench:
             "state": self.twin.source.state(),
             "shutter_open": self.twin.attenuator.shutter_open(now_s),
             "attenuation_db": self.twin.attenuator.actual_db(now_s),
-            "voltages_v": {str(n): squeezers.voltage_v(n, now_s) for n in CHANNELS},
+            "drives": self._drives(now_s),
             "detection_rate_hz": self.twin.detection_rate_hz(now_s),
             "violations": self.record.violation_total,
             "violation_list": [asdict(v) for v in self.record.violations[-VIOLATIONS_TOLD:]],
+            "outputs": {name: each.front_end.outputs(now_s) for name, each in self._served.items()},
             "faults": {name: sorted(each.faults) for name, each in self._served.items()},
         }
 
-    def _front_end(self, each: SimulatedInstrument) -> FrontEnd:
-        match each.settings:
-            case Epc400Settings() as unit:
-                return Epc400(each.name, self.twin.squeezers, self.record, unit)
-            case N77xxSettings() as unit:
-                slots = {slot: AttenuatorModel() for slot in unit.slots}
-                slots[unit.slot] = self.twin.attenuator
-                return N77xx(each.name, slots, self.record, unit)
-            case Id900Settings() as unit:
-                return Id900(each.name, self.twin, self.record, unit)
-            case StateSourceSettings() as unit:
-                return StateSource(each.name, self.twin.source, self.record, unit)
+    def _drives(self, now_s: float) -> dict[str, float]:
+        """Return where the drives of the polarization controller are, by channel."""
+        for each in self.instruments:
+            if each.settings.acts_on == "polarization":
+                outputs = self._served[each.name].front_end.outputs(now_s)
+                return {
+                    channel: float(value)
+                    for channel, value in outputs.items()
+                    if not isinstance(value, bool | str)
+                }
+        return {}
 
     def _make_endpoints(
         self, each: SimulatedInstrument, directory: Path, context: "zmq.Context[zmq.Socket[bytes]]"
@@ -250,7 +242,7 @@ class SimulatedBench:
             case "pty":
                 return {MAIN: PtyEndpoint(served, directory / each.name)}
             case "tcp" | "visa":
-                return {MAIN: TcpEndpoint(served)}
+                return {port: TcpEndpoint(served, port) for port in each.settings.ports}
             case "zmq":
                 requests = {p: RequestEndpoint(served, context, p) for p in (MAIN, DATALINK)}
                 streams = [stream_port(n) for n in STREAM_CHANNELS]
@@ -322,11 +314,15 @@ class SimulatedBench:
 
 def _check_distinct(instruments: Sequence[SimulatedInstrument]) -> None:
     names = [each.name for each in instruments]
-    kinds = [type(each.settings) for each in instruments]
     if len(set(names)) < len(names):
         raise ValueError(f"two instruments share a name: {', '.join(names)}")
-    if len(set(kinds)) < len(kinds):
-        raise ValueError("two instruments are of one kind, but the link has one of each")
+    acting: dict[str, str] = {}
+    for each in instruments:
+        part = each.settings.acts_on
+        if part is not None and part in acting:
+            raise ValueError(f"{acting[part]} and {each.name} both act on the link's {part}")
+        if part is not None:
+            acting[part] = each.name
 
 
 def _vector(components: Sequence[float]) -> NDArray[np.float64]:

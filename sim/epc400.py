@@ -12,16 +12,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from sim.record import Record
+from sim.twin import Twin
 from sim.wire import MAIN, Reply
 
 CHANNELS: Final = (1, 2, 3, 4)
 FULL_SCALE_MV: Final = 5000
 MAXIMUM_SCRAMBLING_HZ: Final = 100
 BAUD_RATES: Final = (9600, 19200, 57600, 115200)
-BITS_PER_BYTE: Final = 10  # 8N1
 LONGEST_LINE: Final = 64
 
 _END: Final = b"\r\n"
@@ -41,6 +41,10 @@ class Squeezers(Protocol):
         """Send one drive towards a voltage, V."""
         ...
 
+    def voltage_v(self, channel: int, now_s: float) -> float:
+        """Return where a drive is, V."""
+        ...
+
 
 @dataclass(frozen=True)
 class Epc400Settings:
@@ -52,13 +56,22 @@ class Epc400Settings:
         baud_rate: At power-up.
         scrambles_at_power_up: The unit comes up in AC mode, until ``MDC``.
         boot_s: Time after ``RESET`` or power-up in which it hears nothing, s.
+        bits_per_byte: Length of a byte on the wire, in bits: 8N1.
     """
+
+    acts_on: ClassVar[str | None] = "polarization"
+    ports: ClassVar[tuple[str, ...]] = (MAIN,)
 
     serial: str = "18070042"
     firmware: str = "EPC-400 V2.03"
     baud_rate: int = BAUD_RATES[0]
     scrambles_at_power_up: bool = False
     boot_s: float = 0.5
+    bits_per_byte: int = 10
+
+    def front_end(self, name: str, twin: Twin, record: Record) -> "Epc400":
+        """Build the unit in front of the link's squeezers."""
+        return Epc400(name, twin.squeezers, record, self)
 
 
 @dataclass
@@ -133,6 +146,11 @@ class Epc400:
         self._start()
         self._drive(now_s)
 
+    def outputs(self, now_s: float) -> dict[str, float | bool | str]:
+        """Return each drive's voltage, V, and whether any channel scrambles."""
+        voltages_v = {str(n): self._squeezers.voltage_v(n, now_s) for n in CHANNELS}
+        return {**voltages_v, "scrambles": any(self._set.scrambles.values())}
+
     def _start(self) -> None:
         self._received = bytearray()
         self._set = self._saved.copy()
@@ -169,14 +187,14 @@ class Epc400:
     def _converse(self, line: bytes, now_s: float) -> list[Reply]:
         """Echo, obey and answer, and account for the time that all of it spends on the wire."""
         baud_rate = self._baud_rate
-        time_s = max(now_s, self._wire_free_s) + _wire_s(line, baud_rate)
+        time_s = max(now_s, self._wire_free_s) + self._wire_s(line, baud_rate)
         answer = self._obey(line, now_s, time_s)
         if answer is None:
             self._record.reject(now_s, self._name, line.decode("latin-1"))
         lines = [_ERROR] if answer is None else [*answer, _DONE]
         replies = []
         for text in (line, *(each.encode() for each in lines)):
-            time_s += _wire_s(text, baud_rate)
+            time_s += self._wire_s(text, baud_rate)
             replies.append(Reply(text + _END, after_s=time_s - now_s))
         self._wire_free_s = time_s
         return replies
@@ -289,7 +307,6 @@ class Epc400:
         self.power_cycle(now_s)
         return []
 
-
-def _wire_s(text: bytes, baud_rate: int) -> float:
-    """Return the time that a line with its end takes, s."""
-    return (len(text) + len(_END)) * BITS_PER_BYTE / baud_rate
+    def _wire_s(self, text: bytes, baud_rate: int) -> float:
+        """Return the time that a line with its end takes, s."""
+        return (len(text) + len(_END)) * self._settings.bits_per_byte / baud_rate

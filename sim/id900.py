@@ -15,7 +15,7 @@ a counter's first window after a reset is the first to begin after it.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from sim import id900_blocks as blocks
 from sim.id900_blocks import (
@@ -31,10 +31,11 @@ from sim.id900_blocks import (
     TimeStamps,
 )
 from sim.id900_counters import Counters, Counts
-from sim.id900_datalink import DATALINK, DataLink, EmptyMessage
+from sim.id900_datalink import DATALINK, DataLink, EmptyMessage, stream_port
 from sim.id900_recorder import Recorder, Tags
 from sim.record import Record
 from sim.scpi import Command, CommandTable, commands
+from sim.twin import Twin
 from sim.wire import MAIN, Reply
 
 _BAD_THRESHOLD: Final = 1003
@@ -60,6 +61,9 @@ class Id900Settings:
         tags_per_message: Largest number of time stamps in one message of a stream.
     """
 
+    acts_on: ClassVar[str | None] = None
+    ports: ClassVar[tuple[str, ...]] = (MAIN, DATALINK, *(stream_port(n) for n in CHANNELS))
+
     serial: str = "2020090173"
     model: str = "ID900"
     firmware: str = "1.36.1"
@@ -69,6 +73,10 @@ class Id900Settings:
     window_phase: float = 0.37
     empty_message_ends: EmptyMessage = "acquisition"
     tags_per_message: int = 1 << 17
+
+    def front_end(self, name: str, twin: Twin, record: Record) -> "Id900":
+        """Build the unit behind the link's detectors."""
+        return Id900(name, twin, record, self)
 
 
 class Id900:
@@ -120,6 +128,11 @@ class Id900:
     def power_cycle(self, now_s: float) -> None:
         """Come up with default settings; the DataLink service runs elsewhere and goes on."""
         self._start(now_s)
+
+    def outputs(self, now_s: float) -> dict[str, float | bool | str]:
+        """Return whether it records, and whether any time stamps go out."""
+        sends = any(each.sends for each in self._stamps.values())
+        return {"records": self._recorder.is_playing, "sends": sends}
 
     def due_s(self) -> float | None:
         """Return when the unit next acts by itself, or None."""

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from sim.record import Record
 from sim.scpi import Command, CommandTable, boolean, commands, number
+from sim.twin import Twin
+from sim.voa import AttenuatorModel
 from sim.wire import MAIN, Reply
 
 ATTENUATORS: Final = {"N7761A": 1, "N7762A": 2, "N7764A": 4}
@@ -90,7 +92,10 @@ class N77xxSettings:
         firmware: Firmware version.
         slot: Slot whose attenuator sits in the link; the others have optics of their own.
         input_power_dbm: Light at each input, for power control, dBm.
+        is_on_link: Whether that attenuator is the one in the link.
     """
+
+    ports: ClassVar[tuple[str, ...]] = (MAIN,)
 
     model: str = "N7764A"
     manufacturer: str = "Keysight Technologies"
@@ -98,6 +103,7 @@ class N77xxSettings:
     firmware: str = "1.18.2764"
     slot: int = 1
     input_power_dbm: float = 0.0
+    is_on_link: bool = True
 
     def __post_init__(self) -> None:
         if self.model not in ATTENUATORS:
@@ -109,6 +115,18 @@ class N77xxSettings:
     def slots(self) -> range:
         """Slots that carry an attenuator: every other one, from 1."""
         return range(1, 2 * ATTENUATORS[self.model], 2)
+
+    @property
+    def acts_on(self) -> str | None:
+        """The attenuation of the link, if it is in it."""
+        return "attenuation" if self.is_on_link else None
+
+    def front_end(self, name: str, twin: Twin, record: Record) -> "N77xx":
+        """Build the box, one of its attenuators in the link."""
+        slots = {slot: AttenuatorModel() for slot in self.slots}
+        if self.is_on_link:
+            slots[self.slot] = twin.attenuator
+        return N77xx(name, slots, record, self)
 
 
 @dataclass
@@ -207,6 +225,14 @@ class N77xx:
             self._received.clear()
             self._queue(-363)
         return replies
+
+    def outputs(self, now_s: float) -> dict[str, float | bool | str]:
+        """Return where filter and shutter of the slot in use are."""
+        optics = self._slots[self._settings.slot].optics
+        return {
+            "attenuation": optics.actual_db(now_s),
+            "shutter": optics.shutter_open(now_s),
+        }
 
     def reset_line(self, now_s: float) -> None:
         """Forget half a received line."""

@@ -117,6 +117,15 @@ class SqueezerBank:
         first, second, third, fourth = rotation(self._retardance(voltages_v)[:, None] * self._axes)
         return np.asarray(fourth @ third @ second @ first)
 
+    @property
+    def drives(self) -> int:
+        """Number of drives."""
+        return len(CHANNELS)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the least and the largest voltage of a drive, V."""
+        return -FULL_SCALE_V, FULL_SCALE_V
+
     def loss_db(self, now_s: float) -> float:
         """Return the loss that squeezing adds, 0 to the ripple, dB."""
         phase = pi * self._felt_v(now_s) / FULL_SCALE_V + self._ripple_phase

@@ -6,9 +6,10 @@ what went wrong.
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from sim.record import Record
+from sim.twin import Twin
 from sim.wire import MAIN, Reply
 
 STATES: Final = ("H", "V", "D", "A", "PATTERN")
@@ -33,7 +34,14 @@ class Encoder(Protocol):
 class StateSourceSettings:
     """One unit: what it says it is."""
 
+    acts_on: ClassVar[str | None] = "source"
+    ports: ClassVar[tuple[str, ...]] = (MAIN,)
+
     identity: str = "Example,StateSource,0001,1.0"
+
+    def front_end(self, name: str, twin: Twin, record: Record) -> "StateSource":
+        """Build the unit in front of Alice's encoder."""
+        return StateSource(name, twin.source, record, self)
 
 
 class StateSource:
@@ -81,6 +89,10 @@ class StateSource:
         self._received.clear()
         self._errors.clear()
         self._send("PATTERN", now_s)
+
+    def outputs(self, now_s: float) -> dict[str, float | bool | str]:
+        """Return what is sent."""
+        return {"state": self._state}
 
     def _obey(self, line: str, now_s: float) -> str | None:
         match line.split():

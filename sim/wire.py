@@ -38,3 +38,7 @@ class FrontEnd(Protocol):
     def power_cycle(self, now_s: float) -> None:
         """Start again from power-up settings."""
         ...
+
+    def outputs(self, now_s: float) -> dict[str, float | bool | str]:
+        """Return what its outputs really are, moving or not, by the names that drivers use."""
+        ...

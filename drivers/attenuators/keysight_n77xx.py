@@ -138,7 +138,7 @@ def parse_attenuator_slots(model: str, reply: str) -> list[int]:
     ]
 
 
-@register("keysight-n77xx", N77xxOptions)
+@register("keysight-n77xx", N77xxOptions, "high", ("tcp", "visa"))
 class N77xx:
     """Keysight / Agilent N77xx optical attenuator with shutter (SCPI).
 

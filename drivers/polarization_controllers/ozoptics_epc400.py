@@ -125,7 +125,7 @@ def parse_is_constant(instrument: str, lines: Sequence[str]) -> bool:
     return modes == {"DC"}
 
 
-@register("ozoptics-epc400", Epc400Options)
+@register("ozoptics-epc400", Epc400Options, "medium-high", ("serial",))
 class Epc400:
     """OZ Optics EPC-400 four-squeezer polarization controller (serial).
 
@@ -167,11 +167,11 @@ class Epc400:
         async with self._transport.exclusive() as link:
             return await self._identify(link)
 
-    async def set_voltages(self, voltages_v: Mapping[int, float]) -> dict[int, float]:
+    async def set_drives(self, values: Mapping[int, float]) -> dict[int, float]:
         """Set channels in one dialogue and read all of them back.
 
         Args:
-            voltages_v: Voltage by channel, V; sent as whole millivolts.
+            values: Voltage by channel, V; sent as whole millivolts.
 
         Returns:
             What was read back for the same channels, V.
@@ -182,7 +182,7 @@ class Epc400:
             ReplyError: Another voltage was read back than was set.
             TransportError: Link lost; the voltages are unknown until read again.
         """
-        target_mv = {channel: self._millivolts(channel, v) for channel, v in voltages_v.items()}
+        target_mv = {channel: self._millivolts(channel, v) for channel, v in values.items()}
         if not target_mv:
             return {}
         async with self._transport.exclusive() as link:
@@ -191,7 +191,7 @@ class Epc400:
                 read_mv = await self._read_back(link, target_mv)
         return {channel: read_mv[channel] / 1000 for channel in target_mv}
 
-    async def read_voltages(self) -> dict[int, float]:
+    async def read_drives(self) -> dict[int, float]:
         """Read all four channels, V.
 
         Raises:
@@ -229,10 +229,10 @@ class Epc400:
 
     def _actuator(self, channel: int) -> Actuator:
         async def write(voltage_v: float) -> float:
-            return (await self.set_voltages({channel: voltage_v}))[channel]
+            return (await self.set_drives({channel: voltage_v}))[channel]
 
         async def read() -> float:
-            return (await self.read_voltages())[channel]
+            return (await self.read_drives())[channel]
 
         return Actuator(
             unit="V",

@@ -132,7 +132,7 @@ def check_accepted(instrument: str, sent: str, reply: str) -> None:
         raise RejectedError(instrument, "refused", sent=sent, received=reply)
 
 
-@register("idq-id900", Id900Options)
+@register("idq-id900", Id900Options, "high", ("zmq",))
 class Id900:
     """ID Quantique ID900 / ID1000 time controller: counters and time stamps (ZeroMQ).
 

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, nan
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contract_kinds.manners import Instead, Manners, all_manners
 from numpy.typing import NDArray
 
 from drivers.errors import InstrumentError
@@ -25,20 +26,23 @@ from drivers.roles import (
     Attenuator,
     Identity,
     Instrument,
+    OpticalSwitch,
     PhotonCounter,
     PolarizationController,
+    Shutter,
     StateSource,
     TimeTagger,
 )
 from drivers.transport.channel import ChannelError
 from drivers.transport.connect import Connector
-from qkdctl.config import Testbed, TestbedFileError, load_testbed
+from qkdctl.config import InstrumentConfig, Testbed, TestbedFileError, load_testbed
 from qkdctl.simulate import build_bench, with_resources
-from sim import epc400, virtual_time
+from sim import virtual_time
 from sim.bench import SimulatedBench
 from sim.endpoints import service
-from sim.record import REJECTED
-from sim.wire import MAIN, Reply
+from sim.record import REJECTED, Record
+from sim.twin import Twin
+from sim.wire import MAIN, FrontEnd, Reply
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "polarization-bb84.toml"
 SEED = 3
@@ -58,66 +62,9 @@ LISTENING = ("serial", "tcp")
 # Over a wire time is real: replies are waited for less long there, and come less late.
 WIRE_TIMEOUT_S = 0.5
 WIRE_LATE_S = 0.8
-# Nor is there time for 9600 baud: a byte takes as long as one bit.
-WIRE_BITS_PER_BYTE = 1
 
 # The twin's shutter opens over its 45 dB at 1000 dB/s.
 SHUTTER_S = 0.05
-
-
-@dataclass(frozen=True)
-class Manners:
-    """What the suite has to know of a kind of instrument, beyond what its driver offers.
-
-    Attributes:
-        impostor: Words in its replies, and what another model says in their place.
-        other: Commands that set an output (regular expressions), and others that it takes instead.
-        refused: The same commands, and others that it refuses.
-        meddling: What somebody at the front panel might do that ``make_safe`` must undo.
-        shifts: What somebody there might do that has an output differ from what the unit shows.
-        preset: What makes it power up in another state than its driver needs.
-        options: Options that have the driver set it up otherwise than it powers up.
-        is_set_up: Whether the driver sets anything up when it opens the link.
-    """
-
-    impostor: tuple[bytes, bytes]
-    other: Mapping[bytes, bytes] = field(default_factory=dict)
-    refused: Mapping[bytes, bytes] = field(default_factory=dict)
-    meddling: Sequence[bytes] = ()
-    shifts: Sequence[bytes] = ()
-    preset: Sequence[bytes] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_set_up: bool = True
-
-
-MANNERS: Mapping[str, Manners] = {
-    "idq-id900": Manners(
-        impostor=(b"ID900", b"ID281"),
-        meddling=[b"RAW1:SEND ON", b"REC:ENABle ON", b"REC:NUM INF", b"REC:PLAY"],
-    ),
-    "keysight-n77xx": Manners(
-        impostor=(b"N7764A", b"N7744A"),
-        other={rb"ATT [\d.]+dB": b"ATT 12.00dB", rb"STAT 1": b"STAT 0"},
-        refused={rb"ATT [\d.]+dB": b"ATT 99.00dB", rb"STAT 1": b"STAT 7"},
-        meddling=[b":OUTP1:STAT 1\n", b":INP1:OFFS 5dB\n", b":OUTP1:POW:CONT 1\n"],
-        shifts=[b":INP1:OFFS 2dB\n", b":INP1:OFFS -2dB\n"],
-        options={"wavelength_nm": 1310.0, "transition_speed_db_per_s": 50.0},
-    ),
-    "line-instrument": Manners(
-        impostor=(b"StateSource", b"PulseSource"),
-        other={rb"STATE \w+": b"STATE D"},
-        refused={rb"STATE \w+": b"STATE X"},
-        meddling=[b"STATE H\n"],
-        is_set_up=False,
-    ),
-    "ozoptics-epc400": Manners(
-        impostor=(b" CH4 +0000", b""),
-        other={rb"V([1-4]),[+-]?\d+": rb"V\1,1234"},
-        refused={rb"V([1-4]),[+-]?\d+": rb"V\1,9999"},
-        meddling=[b"VH2\r\n", b"MAC\r\n"],
-        preset=[b"MAC\r\n", b"SAVE\r\n"],
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -186,7 +133,7 @@ class Live:
             )
             for name, each in driver.actuators().items()
         ]
-        if isinstance(driver, Attenuator):
+        if isinstance(driver, Shutter):
             outputs.append(
                 Output(
                     "shutter",
@@ -195,6 +142,11 @@ class Live:
                     lambda is_open: driver.set_shutter(is_open=is_open),
                     driver.read_shutter,
                 )
+            )
+        if isinstance(driver, OpticalSwitch):
+            paths = list(driver.paths())
+            outputs.append(
+                Output("path", paths, ["no such path", ""], driver.set_path, driver.read_path)
             )
         if self.is_state_source:
             states = ["H", "V", "D", "A", "PATTERN"]
@@ -240,8 +192,7 @@ class Live:
 
     def answer_as_another_model(self) -> None:
         """Have the simulated unit give another model's answers from now on."""
-        right, wrong = MANNERS[self.unit.kind].impostor
-        self.disturb(say=lambda reply: reply.replace(right, wrong))
+        self.disturb(say=self.unit.manners.impostor)
 
     def disturb(
         self,
@@ -271,14 +222,14 @@ class Live:
         front_end.handle = answer  # type: ignore[method-assign]
         return lambda: setattr(front_end, "handle", handle)
 
-    def set_instead(self, commands: Mapping[bytes, bytes]) -> None:
+    def set_instead(self, commands: Mapping[bytes, Instead]) -> None:
         """Have the unit hear other commands than those sent, from now on; it echoes those sent."""
         echoes: dict[bytes, bytes] = {}
 
         def hear(data: bytes) -> bytes:
             for pattern, instead in commands.items():
                 if found := re.search(pattern, data):
-                    heard = found.expand(instead)
+                    heard = found.expand(instead) if isinstance(instead, bytes) else instead(found)
                     echoes[heard] = found.group()
                     data = data.replace(found.group(), heard)
             return data
@@ -359,41 +310,11 @@ class Live:
 
     def truth(self) -> dict[str, Any]:
         """What the outputs really are."""
-        truth = self.sim.truth()
-        match self.unit.kind:
-            case "ozoptics-epc400":
-                return dict(truth["voltages_v"])
-            case "keysight-n77xx":
-                return {"attenuation": truth["attenuation_db"], "shutter": truth["shutter_open"]}
-            case "line-instrument":
-                return {"state": truth["state"]}
-        raise AssertionError(f"say here what the outputs of a {self.unit.kind} are")
+        return dict(self.sim.truth()["outputs"][self.unit.name])
 
     def is_safe(self) -> bool:
         """Whether the twin is where ``make_safe`` must have taken it."""
-        truth = self.sim.truth()
-        match self.unit.kind:
-            case "ozoptics-epc400":
-                rest_v = getattr(self.options, "rest_voltage_v", None)
-                is_at_rest = all(v == rest_v for v in truth["voltages_v"].values())
-                return is_at_rest and self._last_told().get(("mode", 0)) != "AC"
-            case "keysight-n77xx":
-                rest_db = getattr(self.options, "rest_db", None)
-                return truth["attenuation_db"] == rest_db and not truth["shutter_open"]
-            case "line-instrument":
-                return bool(truth["state"] == getattr(self.options, "safe", {})["state"])
-            case "idq-id900":
-                return self._records_nothing()
-        raise AssertionError(f"say here what makes a {self.unit.kind} safe")
-
-    def _last_told(self) -> dict[tuple[str, int], float | str]:
-        _, entries = self.sim.record.since()
-        return {(each.what, each.channel): each.value for each in entries}
-
-    def _records_nothing(self) -> bool:
-        told = self._last_told()
-        sending = [value for (what, _), value in told.items() if what == "sends"]
-        return told["record", 0] == "STOP" and set(sending) == {"OFF"}
+        return self.unit.manners.is_safe(self.truth(), self.options)
 
     async def is_safe_soon(self) -> bool:
         """Whether the twin gets there while filters and drives still move."""
@@ -429,7 +350,7 @@ class Unit:
 
     @property
     def manners(self) -> Manners:
-        return MANNERS[self.kind]
+        return all_manners()[self.kind]
 
     def with_options(self, **said: Any) -> "Unit":
         """The same unit with other options of its driver."""
@@ -473,7 +394,7 @@ class Unit:
             entry = self.config.instruments[self.name]
             yield self._drive(entry.resource, entry.options, Connector(), None)
             return
-        bench = simulated(self.config, self.name)
+        bench = simulated(self.config, self.name, is_hasty=self.wire != MEMORY)
         if self.wire == MEMORY:
             served = bench.in_memory(error=ChannelError)
             connector = Connector(memory=served.channels)
@@ -509,11 +430,57 @@ async def make_safe(driver: Instrument) -> None:
     await driver.make_safe()
 
 
-def simulated(config: Testbed, name: str) -> SimulatedBench:
+@dataclass(frozen=True)
+class Hasty:
+    """The settings of a simulated unit, some of them quicker."""
+
+    settings: Any
+    quicker: Mapping[str, Any]
+
+    def front_end(self, name: str, twin: Twin, record: Record) -> FrontEnd:
+        """Build the unit with the quicker settings."""
+        front_end: FrontEnd = replace(self.settings, **self.quicker).front_end(name, twin, record)
+        return front_end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.settings, name)
+
+
+def simulated(config: Testbed, name: str, *, is_hasty: bool = False) -> SimulatedBench:
     """Build a bench of one instrument on a link that stands still."""
     still = config.simulation.model_copy(update={"drift_rad_per_sqrt_s": 0.0})
-    alone = {"instruments": {name: config.instruments[name]}, "simulation": still}
-    return build_bench(config.model_copy(update=alone), "contract", SEED)
+    light = config.light.model_copy(update={"attenuator": name})
+    entry = config.instruments[name]
+    alone = {"instruments": {name: entry}, "simulation": still, "light": light}
+    bench = build_bench(config.model_copy(update=alone), "contract", SEED)
+    if not is_hasty:
+        return bench
+    (unit,) = bench.instruments
+    quicker = replace(unit, settings=Hasty(unit.settings, all_manners()[entry.kind].hasty))
+    return SimulatedBench([quicker], bench.twin.settings, seed=SEED)
+
+
+@cache
+def bench_of_all_kinds() -> Testbed:
+    """The example's link with one instrument of every kind."""
+    example = load_testbed(EXAMPLE)
+    return example.model_copy(
+        update={
+            "instruments": {
+                kind: _instrument(kind, manners.instrument)
+                for kind, manners in all_manners().items()
+            }
+        }
+    )
+
+
+def _instrument(kind: str, said: Mapping[str, Any]) -> InstrumentConfig:
+    options = {key: value for key, value in said.items() if key != "resource"}
+    return InstrumentConfig(
+        kind=kind,
+        resource=said["resource"],
+        options=driver_entry(kind).options.model_validate(options),
+    )
 
 
 @dataclass(frozen=True)
@@ -524,21 +491,13 @@ class Twins:
 
     def complaint(self, kind: str) -> str | None:
         """Say what is missing before a kind can be tested, or None."""
-        name = name_of(self.config, kind)
-        if name is None:
-            return f"no instrument of kind {kind!r} in {EXAMPLE.name}: the suite cannot build one"
-        if kind not in MANNERS:
-            return f"MANNERS does not say what the suite has to know of a {kind!r}"
+        if kind not in self.config.instruments:
+            return f"contract_kinds does not say what the suite has to know of a {kind!r}"
         try:
-            simulated(self.config, name)
+            simulated(self.config, kind)
         except TestbedFileError as exc:
             return f"kind {kind!r} has no simulated twin: {exc}"
         return None
-
-
-def name_of(config: Testbed, kind: str) -> str | None:
-    """The instrument of a kind in a testbed file."""
-    return next((name for name, each in config.instruments.items() if each.kind == kind), None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -562,6 +521,7 @@ ROLES: Mapping[str, type | None] = {
     "setter_in_memory": None,
     "setter_that_listens": None,
     "attenuator": Attenuator,
+    "shutter": Shutter,
     "controller": PolarizationController,
     "counter": PhotonCounter,
     "counter_in_memory": PhotonCounter,
@@ -587,14 +547,13 @@ def all_cells(path: Path | None) -> list[tuple[str, str, Testbed]]:
     if path is not None:
         real = load_testbed(path)
         return [(name, REAL, real) for name in real.instruments]
-    testbed = load_testbed(EXAMPLE)
+    testbed = bench_of_all_kinds()
     twins = Twins(testbed)  # a kind without a twin fails a test of its own
-    names = [name_of(testbed, kind) for kind in driver_kinds() if not twins.complaint(kind)]
     return [
-        (name, wire, testbed)
-        for name in names
-        if name is not None
-        for wire in WIRES[testbed.instruments[name].resource.partition(":")[0]]
+        (kind, wire, testbed)
+        for kind in driver_kinds()
+        if not twins.complaint(kind)
+        for wire in WIRES[testbed.instruments[kind].resource.partition(":")[0]]
     ]
 
 
@@ -617,7 +576,7 @@ def fits(fixture: str, name: str, wire: str, config: Testbed) -> bool:
 
 @pytest.fixture
 def twins() -> Twins:
-    return Twins(load_testbed(EXAMPLE))
+    return Twins(bench_of_all_kinds())
 
 
 def _unit(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
@@ -626,7 +585,6 @@ def _unit(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         pytest.skip("not on a real instrument")
     if wire != MEMORY:
         monkeypatch.setattr(service, "LATE_S", WIRE_LATE_S)
-        monkeypatch.setattr(epc400, "BITS_PER_BYTE", WIRE_BITS_PER_BYTE)
     return Unit(name, wire, config, tmp_path)
 
 

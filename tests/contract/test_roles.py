@@ -28,38 +28,40 @@ async def light_unevenly(live: Any) -> None:
     assert np.diff(rates_hz).min() > 0.2 * rates_hz.max() / len(rates_hz)
 
 
-def test_the_shutter_opens_and_shuts(attenuator: Any) -> None:
+def test_the_shutter_opens_and_shuts(shutter: Any) -> None:
     async def story(live: Any) -> None:
         await live.driver.make_safe()
         for is_open in (True, True, False, False):
             assert await live.driver.set_shutter(is_open=is_open) is is_open
             assert await live.driver.read_shutter() is is_open
 
-    attenuator.run(story)
+    shutter.run(story)
 
 
 @pytest.mark.simulated_only
-def test_the_shutter_moves_where_the_light_is(attenuator: Any) -> None:
+def test_the_shutter_moves_where_the_light_is(shutter: Any) -> None:
     async def story(live: Any) -> None:
         for is_open in (True, False):
             await live.driver.set_shutter(is_open=is_open)
-            assert live.sim.truth()["shutter_open"] is is_open
+            assert live.truth()["shutter"] is is_open
 
-    attenuator.run(story)
+    shutter.run(story)
 
 
 @pytest.mark.simulated_only
 def test_the_filter_stands_when_the_attenuation_is_confirmed(attenuator: Any) -> None:
     async def story(live: Any) -> None:
-        for attenuation_db in (5.0, 40.0, 5.01):
-            read_db = await live.driver.set_attenuation(attenuation_db)
-            assert live.sim.truth()["attenuation_db"] == pytest.approx(read_db, abs=0.01)
+        limits = live.driver.actuators()["attenuation"]
+        span_db = limits.maximum - limits.minimum
+        for share in (0.1, 0.9, 0.11):
+            read_db = await live.driver.set_attenuation(limits.minimum + share * span_db)
+            assert live.truth()["attenuation"] == pytest.approx(read_db, abs=0.01)
 
     attenuator.run(story)
 
 
 @pytest.mark.simulated_only
-def test_the_light_is_cut_before_the_filter_moves_to_its_safe_place(attenuator: Any) -> None:
+def test_the_light_is_cut_before_the_filter_moves_to_its_safe_place(shutter: Any) -> None:
     async def story(live: Any) -> None:
         await live.leave_safe_state()
         begin = live.told()
@@ -68,7 +70,7 @@ def test_the_light_is_cut_before_the_filter_moves_to_its_safe_place(attenuator: 
         told = [each.what for each in entries]
         assert told.index("shutter") < told.index("attenuation")
 
-    attenuator.run(story)
+    shutter.run(story)
 
 
 @pytest.mark.simulated_only
@@ -79,29 +81,34 @@ def test_no_limit_is_overstepped_although_somebody_set_an_offset(attenuator: Any
             for attenuation_db in (limits.minimum, limits.maximum):
                 live.at_the_front_panel([shift])
                 assert await live.driver.set_attenuation(attenuation_db) == attenuation_db
-                assert live.sim.truth()["attenuation_db"] == pytest.approx(attenuation_db, abs=0.01)
+                assert live.truth()["attenuation"] == pytest.approx(attenuation_db, abs=0.01)
         assert live.sim.record.violations == []
 
     attenuator.run(story)
 
 
-def test_all_voltages_are_set_in_one_call_and_read_back(controller: Any) -> None:
+def test_all_drives_are_set_in_one_call_and_read_back(controller: Any) -> None:
     async def story(live: Any) -> None:
-        channels = [int(name) for name in live.driver.actuators()]
-        wanted_v = {n: round(-1.0 + 0.5 * n, 3) for n in channels}
-        assert await live.driver.set_voltages(wanted_v) == pytest.approx(wanted_v, abs=1e-3)
-        read_v = await live.driver.read_voltages()
-        assert {n: read_v[n] for n in channels} == pytest.approx(wanted_v, abs=1e-3)
+        drives = {int(name): each for name, each in live.driver.actuators().items()}
+        wanted = {
+            n: round(each.minimum + (0.4 + 0.05 * n) * (each.maximum - each.minimum), 3)
+            for n, each in drives.items()
+        }
+        resolution = max(each.resolution for each in drives.values())
+        assert await live.driver.set_drives(wanted) == pytest.approx(wanted, abs=resolution)
+        read = await live.driver.read_drives()
+        assert {n: read[n] for n in drives} == pytest.approx(wanted, abs=resolution)
 
     controller.run(story)
 
 
-def test_one_impossible_voltage_keeps_all_others_from_being_sent(controller: Any) -> None:
+def test_one_impossible_drive_keeps_all_others_from_being_sent(controller: Any) -> None:
     async def story(live: Any) -> None:
         first, *_, last = (int(name) for name in live.driver.actuators())
+        lowest = live.driver.actuators()[str(first)].minimum
         exchanges, told = live.driver.health().exchanges, live.told()
         with pytest.raises(SettingError):
-            await live.driver.set_voltages({first: 0.5, last: math.nan})
+            await live.driver.set_drives({first: lowest, last: math.nan})
         assert live.driver.health().exchanges == exchanges
         assert live.told() == told
 
@@ -111,7 +118,7 @@ def test_one_impossible_voltage_keeps_all_others_from_being_sent(controller: Any
 def test_a_channel_that_is_not_there_is_refused(controller: Any) -> None:
     async def story(live: Any) -> None:
         with pytest.raises(SettingError):
-            await live.driver.set_voltages({99: 0.0})
+            await live.driver.set_drives({99: 0.0})
 
     controller.run(story)
 

@@ -242,11 +242,11 @@ def test_cancelling_a_calibration_puts_the_old_setting_back(run_laboratory: Run)
         async with asyncio.TaskGroup() as tasks:
             calibration = tasks.create_task(laboratory.calibrate())
             await asyncio.sleep(3)
-            seen["during"] = laboratory.bench.truth()["voltages_v"]["2"]
+            seen["during"] = laboratory.bench.truth()["drives"]["2"]
             calibration.cancel()
             await asyncio.wait({calibration})
         await asyncio.sleep(1)
-        seen["after"] = laboratory.bench.truth()["voltages_v"]["2"]
+        seen["after"] = laboratory.bench.truth()["drives"]["2"]
         seen["state"] = await laboratory.state()
         seen["trials"] = (await laboratory.daemon.history("trials", 100, 0.0))["rows"]
 
@@ -273,7 +273,7 @@ def test_safe_interrupts_a_calibration_and_goes_to_rest(run_laboratory: Run) -> 
     assert "cancelled" in seen["outcome"]
     assert seen["state"] == "safe"
     assert not seen["truth"]["shutter_open"]
-    assert set(seen["truth"]["voltages_v"].values()) == {0.0}
+    assert set(seen["truth"]["drives"].values()) == {0.0}
 
 
 async def outcome_of(calibration: Any) -> str:
@@ -334,7 +334,7 @@ def test_the_bench_is_safe_after_the_daemon_has_ended(run_laboratory: Run) -> No
 
     truth = run_laboratory(story).truth_at_end
     assert not truth["shutter_open"]
-    assert set(truth["voltages_v"].values()) == {0.0}
+    assert set(truth["drives"].values()) == {0.0}
 
 
 def test_every_answer_is_what_the_control_api_promises(run_laboratory: Run) -> None:

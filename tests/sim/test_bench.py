@@ -146,7 +146,7 @@ def test_commands_act_on_the_one_twin() -> None:
 
         assert truth["attenuation_db"] == 20
         assert truth["shutter_open"] is True
-        assert truth["voltages_v"] == {"1": 1.0, "2": 0.0, "3": 0.0, "4": 0.0}
+        assert truth["drives"] == {"1": 1.0, "2": 0.0, "3": 0.0, "4": 0.0}
         assert truth["state"] == "D"
         assert truth["detection_rate_hz"] > 1e5
         assert truth["excess_pp"] == pytest.approx(100 * (truth["qber"] - truth["qber_floor"]))
@@ -288,10 +288,10 @@ def test_an_instrument_on_a_link_it_does_not_have_is_refused(settings: Any, tran
     ("second", "reason"),
     [
         (SimulatedInstrument("epc", N77xxSettings(), "tcp"), "share a name"),
-        (SimulatedInstrument("epc-2", Epc400Settings(), "pty"), "of one kind"),
+        (SimulatedInstrument("epc-2", Epc400Settings(), "pty"), "both act on the link's polarization"),
     ],
 )
-def test_two_instruments_need_names_and_kinds_of_their_own(
+def test_two_instruments_need_names_and_parts_of_the_link_of_their_own(
     second: SimulatedInstrument, reason: str
 ) -> None:
     with pytest.raises(ValueError, match=reason):

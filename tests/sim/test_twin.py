@@ -29,7 +29,7 @@ def set_all(twin: Twin, voltages_v: Floats, now_s: float) -> None:
 
 def aligned(settings: TwinSettings = STILL) -> Twin:
     twin = lit(settings)
-    set_all(twin, twin.best_voltages(0.0), now_s=-50.0)
+    set_all(twin, twin.best_drives(0.0), now_s=-50.0)
     return twin
 
 
@@ -75,10 +75,10 @@ def test_some_voltages_align_any_fibre(seed: int) -> None:
     twin = lit(replace(STILL, seed=seed))
 
     assert twin.best_qber(0.0) == pytest.approx(twin.qber_floor(), abs=2e-5)
-    assert np.abs(twin.best_voltages(0.0)).max() <= 5
+    assert np.abs(twin.best_drives(0.0)).max() <= 5
 
 
-def test_the_best_voltages_give_the_best_qber_once_they_are_set() -> None:
+def test_the_best_drives_give_the_best_qber_once_they_are_set() -> None:
     twin = aligned()
 
     assert twin.qber(0.0) == pytest.approx(twin.best_qber(0.0), abs=1e-9)
@@ -118,7 +118,7 @@ def test_the_nominal_attenuation_does_not_change_the_light_at_bob() -> None:
 
 
 def test_the_click_rate_is_what_pattern_loss_and_efficiency_leave() -> None:
-    twin = lit(replace(STILL, squeezers=SqueezerSettings(insertion_loss_ripple_db=0.0)))
+    twin = lit(replace(STILL, controller=SqueezerSettings(insertion_loss_ripple_db=0.0)))
 
     mean_photons = (3 * 0.5 + 0.1 + 0.0005) / 5
     light_hz = 1e8 * mean_photons * 10**-1.5 * 0.2
@@ -126,7 +126,7 @@ def test_the_click_rate_is_what_pattern_loss_and_efficiency_leave() -> None:
 
 
 def test_the_squeezers_loss_shows_in_the_light() -> None:
-    twin = lit(replace(STILL, squeezers=SqueezerSettings(insertion_loss_ripple_db=2.0)))
+    twin = lit(replace(STILL, controller=SqueezerSettings(insertion_loss_ripple_db=2.0)))
 
     expected = 10 ** (-(15 + twin.squeezers.loss_db(0.0)) / 10)
     assert twin.transmission(0.0) == pytest.approx(expected)
@@ -281,7 +281,7 @@ def test_drift_moves_within_a_long_window() -> None:
 
 def test_a_drive_on_its_way_moves_within_a_window() -> None:
     slow = SqueezerSettings(slew_v_per_s=50.0)
-    twin = lit(replace(STILL, squeezers=slow))
+    twin = lit(replace(STILL, controller=slow))
     set_all(twin, np.array([2.5, 2.5, -2.5, 2.5]), now_s=0.0)
     moments = np.arange(0.0005, 0.05, 0.001)
 
@@ -316,7 +316,7 @@ def test_the_same_seed_and_calls_give_the_same_bytes() -> None:
 def test_asking_for_the_truth_does_not_change_what_is_measured() -> None:
     asked, left_alone = lit(TwinSettings(seed=12)), lit(TwinSettings(seed=12))
     asked.qber(3.0)
-    asked.best_voltages(1.0)
+    asked.best_drives(1.0)
     asked.detection_rate_hz(2.0)
     asked.qber_floor()
 

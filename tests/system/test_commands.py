@@ -127,7 +127,7 @@ def test_a_day_in_the_laboratory(run: Any, laboratory: Any) -> None:
     assert run("safe", *here).returncode == 0
     assert not laboratory.truth()["shutter_open"]
     assert run("knob", "set", "squeezer-1", "1.0", *here).returncode == 0
-    assert laboratory.truth()["voltages_v"]["1"] == pytest.approx(1.0)
+    assert laboratory.truth()["drives"]["1"] == pytest.approx(1.0)
     assert run("knob", "set", "squeezer-1", "7.0", *here).returncode == 1
 
     assert run("resume", *here).returncode == 0
@@ -136,7 +136,7 @@ def test_a_day_in_the_laboratory(run: Any, laboratory: Any) -> None:
     assert process.wait(30) == 0
     truth = laboratory.truth()
     assert not truth["shutter_open"]
-    assert set(truth["voltages_v"].values()) == {0.0}
+    assert set(truth["drives"].values()) == {0.0}
     assert truth["violations"] == 0
 
 
@@ -159,7 +159,7 @@ def test_ctrl_c_cancels_a_calibration_and_restores_the_setting(laboratory: Any) 
         calibrate.send_signal(signal.SIGINT)
         calibrate.stderr.read()
     assert calibrate.returncode == 1
-    assert laboratory.truth()["voltages_v"]["3"] == pytest.approx(-1.5)
+    assert laboratory.truth()["drives"]["3"] == pytest.approx(-1.5)
     laboratory.wait_for_state("idle")
     assert not laboratory.truth()["shutter_open"]
 

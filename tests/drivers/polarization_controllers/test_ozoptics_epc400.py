@@ -83,13 +83,13 @@ async def test_another_model_is_named_as_such(scripted: Callable[..., Any]) -> N
         await opened(wire)
 
 
-async def test_set_voltages_sends_whole_millivolts_and_returns_what_was_read_back(
+async def test_set_drives_sends_whole_millivolts_and_returns_what_was_read_back(
     scripted: Callable[..., Any],
 ) -> None:
     wire = scripted([*OPEN, reply(b"V2,-1250"), reply(b"V4,5000"), reply(b"V?", SHEET)])
     epc = await opened(wire)
 
-    assert await epc.set_voltages({2: -1.2502, 4: 5.0}) == {2: -1.25, 4: 5.0}
+    assert await epc.set_drives({2: -1.2502, 4: 5.0}) == {2: -1.25, 4: 5.0}
     assert not wire.channel.remaining
 
 
@@ -98,14 +98,14 @@ async def test_a_reply_in_pieces_is_put_together(scripted: Callable[..., Any]) -
         [*OPEN, (b"V?\r\n", [b"V?\r", b"\nCH1 +0000 CH2 -12", SHEET[17:] + b"\r\nDo", b"ne\r\n"])]
     )
     epc = await opened(wire)
-    assert await epc.read_voltages() == {1: 0.0, 2: -1.25, 3: 0.5, 4: 5.0}
+    assert await epc.read_drives() == {1: 0.0, 2: -1.25, 3: 0.5, 4: 5.0}
 
 
 async def test_a_unit_without_echo_is_understood(scripted: Callable[..., Any]) -> None:
     never_echoing = [(sent, answer.removeprefix(sent)) for sent, answer in OPEN]
     wire = scripted([*never_echoing, (b"V?\r\n", SHEET + b"\r\nDone\r\n")])
     epc = await opened(wire)
-    assert (await epc.read_voltages())[3] == 0.5
+    assert (await epc.read_drives())[3] == 0.5
 
 
 async def test_a_reply_that_echoes_another_command_is_not_taken(
@@ -114,7 +114,7 @@ async def test_a_reply_that_echoes_another_command_is_not_taken(
     wire = scripted([*OPEN, (b"V?\r\n", b"V1,-5000\r\nDone\r\n"), *OPEN])
     epc = await opened(wire)
     with pytest.raises(ReplyError, match="echoes another command"):
-        await epc.read_voltages()
+        await epc.read_drives()
 
 
 @pytest.mark.parametrize("voltage_v", [5.0006, -5.0006, float("nan"), float("inf")])
@@ -124,19 +124,19 @@ async def test_a_voltage_outside_the_instrument_range_sends_nothing(
     wire = scripted(OPEN)
     epc = await opened(wire)
     with pytest.raises(SettingError, match="outside -5 to 5 V"):
-        await epc.set_voltages({1: 0.0, 2: voltage_v})
+        await epc.set_drives({1: 0.0, 2: voltage_v})
 
 
 async def test_configured_limits_hold(scripted: Callable[..., Any]) -> None:
     epc = await opened(scripted(OPEN), min_voltage_v=-1.0, max_voltage_v=1.0)
     with pytest.raises(SettingError, match="outside -1 to 1 V"):
-        await epc.set_voltages({1: 1.0004})
+        await epc.set_drives({1: 1.0004})
 
 
 async def test_a_channel_that_is_not_in_use_is_refused(scripted: Callable[..., Any]) -> None:
     epc = await opened(scripted(OPEN), channels=(1, 2))
     with pytest.raises(SettingError, match="channel 3 is not in use"):
-        await epc.set_voltages({3: 0.0})
+        await epc.set_drives({3: 0.0})
 
 
 async def test_a_refused_channel_names_those_already_set(scripted: Callable[..., Any]) -> None:
@@ -144,7 +144,7 @@ async def test_a_refused_channel_names_those_already_set(scripted: Callable[...,
     epc = await opened(wire)
 
     with pytest.raises(RejectedError, match="channels 1 are set already") as caught:
-        await epc.set_voltages({1: 0.1, 2: 0.2})
+        await epc.set_drives({1: 0.1, 2: 0.2})
 
     assert caught.value.sent == "V2,200"
     assert caught.value.received == "Error!"
@@ -154,8 +154,8 @@ async def test_a_refusal_leaves_the_line_usable(scripted: Callable[..., Any]) ->
     wire = scripted([*OPEN, reply(b"V1,100", end=b"Error!"), reply(b"V?", SHEET)])
     epc = await opened(wire)
     with pytest.raises(RejectedError):
-        await epc.set_voltages({1: 0.1})
-    assert (await epc.read_voltages())[2] == -1.25
+        await epc.set_drives({1: 0.1})
+    assert (await epc.read_drives())[2] == -1.25
     assert wire.channel.opened == 1
 
 
@@ -165,7 +165,7 @@ async def test_another_voltage_read_back_than_set_is_an_error(
     wire = scripted([*OPEN, reply(b"V1,100"), reply(b"V?", ZERO)])
     epc = await opened(wire)
     with pytest.raises(ReplyError, match="channel 1 was set to 100 mV and reads 0 mV"):
-        await epc.set_voltages({1: 0.1})
+        await epc.set_drives({1: 0.1})
 
 
 async def test_a_lost_reply_to_a_write_leaves_the_state_unknown_and_is_not_repeated(
@@ -174,7 +174,7 @@ async def test_a_lost_reply_to_a_write_leaves_the_state_unknown_and_is_not_repea
     wire = scripted([*OPEN, (b"V1,100\r\n", b"V1,100\r\n")])
     epc = await opened(wire, timeout_s=0.02)
     with pytest.raises(TransportError, match="state unknown"):
-        await epc.set_voltages({1: 0.1})
+        await epc.set_drives({1: 0.1})
     assert not wire.channel.remaining
 
 
@@ -184,9 +184,9 @@ async def test_after_a_lost_reply_the_unit_is_identified_again_before_anything_e
     wire = scripted([*OPEN, (b"V?\r\n", b"V?\r\nCH1 +00"), *OPEN, reply(b"V?", SHEET)])
     epc = await opened(wire, timeout_s=0.02)
     with pytest.raises(TransportError):
-        await epc.read_voltages()
+        await epc.read_drives()
 
-    assert (await epc.read_voltages())[4] == 5.0
+    assert (await epc.read_drives())[4] == 5.0
     assert wire.channel.opened == 2
     assert epc.health().reconnects == 1
 
@@ -205,10 +205,10 @@ async def test_a_power_cycle_is_reported_with_the_voltages_it_changed(
         ]
     )
     epc = await opened(wire, timeout_s=0.02)
-    await epc.set_voltages({1: 0.1})
+    await epc.set_drives({1: 0.1})
     with pytest.raises(TransportError):
-        await epc.read_voltages()
-    await epc.read_voltages()
+        await epc.read_drives()
+    await epc.read_drives()
     assert "voltages were" in caplog.text
 
 
@@ -336,7 +336,7 @@ def test_any_replies_lead_to_an_instrument_error_or_none(replies: list[bytes]) -
         channel = AnyReplies(replies)
         connector = Connector(memory={"wire": lambda: channel})
         epc = Epc400("epc", "memory:wire", Epc400Options(), connector)
-        for action in (epc.open, epc.read_voltages, epc.make_safe):
+        for action in (epc.open, epc.read_drives, epc.make_safe):
             try:
                 await action()
             except InstrumentError:

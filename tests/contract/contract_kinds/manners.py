@@ -1,0 +1,63 @@
+"""The facts about a kind of instrument that its driver does not tell the contract suite."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+Instead = bytes | Callable[[re.Match[bytes]], bytes]
+"""What the unit hears in a command's place; a template or a function of the match, as in re."""
+
+
+@dataclass(frozen=True)
+class Manners:
+    """What the suite has to know of a kind of instrument, beyond what its driver offers.
+
+    Attributes:
+        kind: Name in the testbed file.
+        instrument: One such instrument as a testbed file would have it, the kind left out.
+        impostor: Makes of a reply what another model would say.
+        is_safe: Whether ``make_safe`` has done its work, from the outputs that the simulated unit
+            really has and the driver's options.
+        other: Commands that set an output (regular expressions), and others that it takes instead.
+        refused: The same commands, and others that it refuses; empty: it has no way to refuse.
+        meddling: What somebody at the front panel might do that ``make_safe`` must undo.
+        shifts: What somebody there might do that has an output differ from what the unit shows.
+        preset: What makes it power up in another state than its driver needs.
+        options: Options that have the driver set it up otherwise than it powers up.
+        is_set_up: Whether the driver sets anything up when it opens the link.
+        hasty: Settings of the simulated unit that are quicker, for where time is real.
+    """
+
+    kind: str
+    instrument: Mapping[str, Any]
+    impostor: Callable[[bytes], bytes]
+    is_safe: Callable[[Mapping[str, Any], Any], bool]
+    other: Mapping[bytes, Instead] = field(default_factory=dict)
+    refused: Mapping[bytes, Instead] = field(default_factory=dict)
+    meddling: Sequence[bytes] = ()
+    shifts: Sequence[bytes] = ()
+    preset: Sequence[bytes] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_set_up: bool = True
+    hasty: Mapping[str, Any] = field(default_factory=dict)
+
+
+def instead(right: bytes, wrong: bytes) -> Callable[[bytes], bytes]:
+    """Return what replaces some bytes of a reply by others."""
+    return lambda reply: reply.replace(right, wrong)
+
+
+@cache
+def all_manners() -> dict[str, Manners]:
+    """Load what is known of every kind."""
+    package = importlib.import_module("contract_kinds")
+    modules = [
+        importlib.import_module(f"contract_kinds.{each.name}")
+        for each in pkgutil.iter_modules(package.__path__)
+    ]
+    known = [module.MANNERS for module in modules if hasattr(module, "MANNERS")]
+    return {each.kind: each for each in known}

@@ -1,0 +1,1 @@
+"""Time tags: one internal form, and what turns other forms into it."""
