@@ -40,7 +40,8 @@ class DriverEntry:
     Attributes:
         kind: Name in the testbed file.
         options: What the testbed file may say.
-        build: Makes the driver; the driver class itself.
+        build: Makes the driver.
+        driver: The driver's class.
         summary: First line of the driver's docstring.
         certainty: ``high``: the vendor's manual or code, or two drivers that agree;
             ``medium-high``: one mature driver; ``medium``: one driver or excerpts.
@@ -50,6 +51,7 @@ class DriverEntry:
     kind: str
     options: type[Options]
     build: Build
+    driver: type[Instrument]
     summary: str
     certainty: Certainty
     wires: tuple[str, ...]
@@ -74,7 +76,7 @@ def register(
         summary = (driver.__doc__ or kind).strip().splitlines()[0]
         # A protocol says nothing of constructors; the contract tests build every driver so.
         build = cast(Build, driver)
-        _entries[kind] = DriverEntry(kind, options, build, summary, certainty, wires)
+        _entries[kind] = DriverEntry(kind, options, build, driver, summary, certainty, wires)
         return driver
 
     return add

@@ -246,3 +246,30 @@ class StateSource(Instrument, Protocol):
     async def read_state(self) -> str:
         """Read the selected state."""
         ...
+
+
+ROLES: tuple[type, ...] = (
+    PolarizationController,
+    BiasController,
+    Attenuator,
+    Shutter,
+    OpticalSwitch,
+    PhotonCounter,
+    TimeTagger,
+    TagStreamer,
+    PowerMeter,
+    TemperatureController,
+    StateSource,
+)
+
+
+def roles_of(driver: type) -> tuple[str, ...]:
+    """Name the roles that a driver class fulfils, beside being an instrument."""
+    return tuple(
+        role.__name__ for role in ROLES if all(hasattr(driver, name) for name in _duties(role))
+    )
+
+
+def _duties(role: type) -> list[str]:
+    """Names of the methods that a role adds to those of every instrument."""
+    return [name for name, each in vars(role).items() if callable(each) and name[0] != "_"]

@@ -3,7 +3,7 @@
 import click
 
 import qkdctl
-from qkdctl.cli import observe, operate, run
+from qkdctl.cli import instruments, observe, operate, run
 
 EPILOG = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 daemon not reached."
 
@@ -19,7 +19,7 @@ for command in (
     run.simulate,
     run.daemon,
     observe.status,
-    observe.instruments,
+    instruments.instruments,
     observe.knobs,
     observe.history,
     observe.events,

@@ -67,29 +67,6 @@ def _calibration_text(last: Mapping[str, Any] | None, now_s: float) -> str:
 @click.command()
 @as_json
 @with_daemon
-def instruments(daemon: DaemonClient, as_json: bool) -> None:
-    """List instruments with their identity and how their links fare."""
-    found = daemon.call("instruments")
-    if as_json:
-        click.echo(json.dumps({"instruments": found}))
-        return
-    rows = [
-        (
-            entry["name"],
-            "ok" if entry["ok"] else "FAILS",
-            entry["kind"],
-            entry["resource"],
-            f"{entry['health'].get('errors', 0)} of {entry['health'].get('exchanges', 0)}",
-            entry["identity"] or text.UNKNOWN,
-        )
-        for entry in found
-    ]
-    click.echo(text.table(("NAME", "LINK", "KIND", "RESOURCE", "ERRORS", "IDENTITY"), rows))
-
-
-@click.command()
-@as_json
-@with_daemon
 def knobs(daemon: DaemonClient, as_json: bool) -> None:
     """List knobs with their last confirmed setting and their limits."""
     found = daemon.call("knobs")

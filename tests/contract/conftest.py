@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from drivers.roles import (
     Attenuator,
     Identity,
     Instrument,
-    OpticalSwitch,
     PhotonCounter,
     PolarizationController,
     Shutter,
     StateSource,
     TimeTagger,
 )
+from drivers.settable import Settable, settables
 from drivers.transport.channel import ChannelError
 from drivers.transport.connect import Connector
 from qkdctl.config import InstrumentConfig, Testbed, TestbedFileError, load_testbed
@@ -67,32 +66,6 @@ WIRE_LATE_S = 0.8
 SHUTTER_S = 0.05
 
 
-@dataclass(frozen=True)
-class Output:
-    """Something that a driver sets and reads back.
-
-    Attributes:
-        values: Lowest, middle and highest; or every word.
-        impossible: Values that must be refused before anything is sent.
-        between: A number that the unit cannot hold exactly, or None.
-        tolerance: How far a confirmed number may lie off.
-    """
-
-    name: str
-    values: Sequence[Any]
-    impossible: Sequence[Any]
-    set: Callable[[Any], Awaitable[Any]]
-    read: Callable[[], Awaitable[Any]]
-    tolerance: float = 0.0
-    between: float | None = None
-
-    def agrees(self, read: Any, value: Any) -> bool:
-        """Whether ``read`` confirms ``value``."""
-        if isinstance(value, float):
-            return bool(abs(read - value) <= self.tolerance)
-        return bool(read == value)
-
-
 @dataclass
 class Live:
     """One driver at work.
@@ -118,42 +91,9 @@ class Live:
         """Inputs of a counter or tagger that are in use."""
         return tuple(getattr(self.options, "inputs", ()))
 
-    def outputs(self) -> list[Output]:
+    def outputs(self) -> list[Settable]:
         """Everything that this driver sets, by its roles."""
-        driver = self.driver
-        outputs = [
-            Output(
-                name,
-                [each.minimum, (each.minimum + each.maximum) / 2, each.maximum],
-                [each.minimum - each.resolution, each.maximum + each.resolution, nan, inf, -inf],
-                each.write,
-                each.read,
-                max(each.resolution, 1e-9),
-                (each.minimum + each.maximum) / 2 + 0.3 * each.resolution,
-            )
-            for name, each in driver.actuators().items()
-        ]
-        if isinstance(driver, Shutter):
-            outputs.append(
-                Output(
-                    "shutter",
-                    [True, False],
-                    [],
-                    lambda is_open: driver.set_shutter(is_open=is_open),
-                    driver.read_shutter,
-                )
-            )
-        if isinstance(driver, OpticalSwitch):
-            paths = list(driver.paths())
-            outputs.append(
-                Output("path", paths, ["no such path", ""], driver.set_path, driver.read_path)
-            )
-        if self.is_state_source:
-            states = ["H", "V", "D", "A", "PATTERN"]
-            outputs.append(
-                Output("state", states, ["R", "", "H\nV"], driver.set_state, driver.read_state)
-            )
-        return outputs
+        return settables(self.driver, is_state_source=self.is_state_source)
 
     @property
     def is_state_source(self) -> bool:
