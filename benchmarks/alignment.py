@@ -21,15 +21,23 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 
+from benchmarks.paddle_twin import (
+    LEAST_DEG,
+    MOST_DEG,
+    RETARDANCE_WAVES,
+    PaddleOptions,
+    PaddleTwin,
+)
 from benchmarks.twin import HALF_WAVE_V, MAXIMUM_V, Twin, TwinOptions
 from calibration.clicks import Clicks
 from calibration.coordinate_descent import CoordinateDescent
 from calibration.sampler import FIRST_SETTINGS, RotationSampler
+from calibration.wave_plates import WavePlateChain
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
-VERSION = 1
+VERSION = 2
 
 CASES: dict[str, TwinOptions] = {
     "matched": TwinOptions(),
@@ -38,8 +46,12 @@ CASES: dict[str, TwinOptions] = {
     "miscalibrated": TwinOptions(scale_range=0.25, axis_sigma_deg=10.0),
     "quadratic": TwinOptions(quadratic_rad=0.3 * np.pi),
     "hysteresis": TwinOptions(hysteresis_v=0.1 * HALF_WAVE_V, one_sided=True),
+    "paddles": PaddleOptions(),
+    "twisted": PaddleOptions(twist=0.08),
 }
-"""``matched`` is the reference; the others are wrong in one way that no method is told of."""
+"""``matched`` is the reference; the others with squeezers are wrong in one way that no method is
+told of. The last two have fibre paddles instead, which cannot undo every fibre within their limits.
+"""
 
 THRESHOLDS = {"0.5pp": 0.005, "0.2pp": 0.002}
 CLAIMED = 0.002
@@ -51,8 +63,6 @@ DESCENT_PHOTONS, DESCENT_SETTINGS = 2000, 340
 BLACK_BOX_PHOTONS, BLACK_BOX_SETTINGS = 4000, 360
 RANDOM_PHOTONS = 20_000
 
-CHANNELS = [f"v{channel}" for channel in range(1, 5)]
-
 
 @dataclass(frozen=True)
 class Step:
@@ -60,13 +70,13 @@ class Step:
 
     Attributes:
         photons: Detections so far.
-        setting_v: What it would recommend, shape ``(4,)``.
+        setting: What it would recommend, shape ``(K,)``.
         excess_q90: Bound on the excess that it claims with a probability of 90 %, or NaN.
         suggestion_s: CPU time of the suggestion, s.
     """
 
     photons: int
-    setting_v: Array
+    setting: Array
     excess_q90: float
     suggestion_s: float
 
@@ -74,12 +84,16 @@ class Step:
 def ours(twin: Twin, seed: int) -> Iterator[Step]:
     """Align with the model-based sampler, in its default form."""
     space: dict[str, BaseDistribution] = {
-        **_voltages(),
+        **_drives(twin),
         "n_photons": IntDistribution(FIRST_PHOTONS, MOST_PHOTONS, log=True),
     }
+    middle_deg = (LEAST_DEG + MOST_DEG) / 2
+    plates = WavePlateChain.nominal(RETARDANCE_WAVES, centre_deg=middle_deg)
+    has_paddles = isinstance(twin, PaddleTwin)
     sampler = RotationSampler(
         space,
-        half_wave_v=HALF_WAVE_V,
+        half_wave_v=None if has_paddles else HALF_WAVE_V,
+        chain=plates if has_paddles else None,
         first_photons=FIRST_PHOTONS,
         most_photons=MOST_PHOTONS,
         seed=seed,
@@ -97,7 +111,7 @@ def ours(twin: Twin, seed: int) -> Iterator[Step]:
         is_claim = advice.settings >= FIRST_SETTINGS
         yield Step(
             photons=photons,
-            setting_v=_vector(advice.setting),
+            setting=_vector(advice.setting),
             excess_q90=advice.excess_q90 if is_claim else np.nan,
             suggestion_s=time.process_time() - began_s,
         )
@@ -105,8 +119,10 @@ def ours(twin: Twin, seed: int) -> Iterator[Step]:
 
 def coordinate_descent(twin: Twin, seed: int) -> Iterator[Step]:
     """Go down one channel after the other by sinusoid fits, with the nominal period."""
-    limits = [(-MAXIMUM_V, MAXIMUM_V)] * len(CHANNELS)
-    descent = CoordinateDescent([0.0] * len(CHANNELS), limits, [2 * HALF_WAVE_V] * len(CHANNELS))
+    limits = [(each.low, each.high) for each in _drives(twin).values()]
+    start = [(low + high) / 2 for low, high in limits]
+    period = 180.0 if isinstance(twin, PaddleTwin) else 2 * HALF_WAVE_V
+    descent = CoordinateDescent(start, limits, [period] * len(limits))
     photons = 0
     for _ in range(DESCENT_SETTINGS):
         began_s = time.process_time()
@@ -130,7 +146,7 @@ def black_box(
         photons = 0
         for _ in range(BLACK_BOX_SETTINGS):
             began_s = time.process_time()
-            trial = study.ask(_voltages())
+            trial = study.ask(dict(_drives(twin)))
             clicks = Clicks(twin.measure(_vector(trial.params), photons_each))
             photons += clicks.photons
             study.tell(trial, clicks.qber.value)
@@ -185,11 +201,11 @@ class _Run:
 
 
 def _follow(method: str, case: str, seed: int) -> _Run:
-    twin, judge = Twin(seed, CASES[case]), Twin(seed, CASES[case])  # judging must not move it
+    twin, judge = _twin(seed, case), _twin(seed, case)  # judging must not move it
     steps = list(METHODS[method](twin, seed))
     return _Run(
         photons=np.array([step.photons for step in steps], dtype=float),
-        excess=np.array([judge.excess(step.setting_v) for step in steps]),
+        excess=np.array([judge.excess(step.setting) for step in steps]),
         excess_q90=np.array([step.excess_q90 for step in steps]),
         suggestion_s=np.array([step.suggestion_s for step in steps]),
     )
@@ -237,9 +253,16 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _voltages() -> dict[str, BaseDistribution]:
-    return {name: FloatDistribution(-MAXIMUM_V, MAXIMUM_V) for name in CHANNELS}
+def _twin(seed: int, case: str) -> Twin:
+    options = CASES[case]
+    return PaddleTwin(seed, options) if isinstance(options, PaddleOptions) else Twin(seed, options)
+
+
+def _drives(twin: Twin) -> dict[str, FloatDistribution]:
+    if isinstance(twin, PaddleTwin):
+        return {f"paddle{k}": FloatDistribution(LEAST_DEG, MOST_DEG) for k in (1, 2, 3)}
+    return {f"v{k}": FloatDistribution(-MAXIMUM_V, MAXIMUM_V) for k in (1, 2, 3, 4)}
 
 
 def _vector(params: Any) -> Array:
-    return np.array([params[name] for name in CHANNELS], dtype=float)
+    return np.array([params[name] for name in sorted(params) if name != "n_photons"], dtype=float)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from qkdctl.cli.text import table
 
-TASKS: Mapping[str, str] = {"alignment": "benchmarks.alignment"}
+TASKS: Mapping[str, str] = {"alignment": "benchmarks.alignment", "tags": "benchmarks.tags"}
 """Module of each task."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import kinematics, rotation
+from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
-from calibration.retarders import Parameters
 
 Array = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ MODES_TRIED = 4
 SAMPLES_TRIED = 8
 STARTS_TRIED = 2
 ANYWHERE = 20
-NEARBY_HALF_WAVES = (0.02, 0.04, 0.08, 0.16, 0.32)
+NEARBY_HALF_TURNS = (0.02, 0.04, 0.08, 0.16, 0.32)
 NEARBY_EACH = 5
 
 HEADROOM = 0.05
@@ -37,66 +37,66 @@ class Recommendation:
     """The setting with the lowest expected excess, and what is expected there.
 
     Attributes:
-        setting_v: Shape ``(K,)``.
+        setting: Shape ``(K,)``.
         excess: QBER above the floor in each of CLAIM_SAMPLES posterior samples.
         floor: Floor in each of them.
-        solutions_v: Other settings that align some sample, shape ``(C, K)``.
+        solutions: Other settings that align some sample, shape ``(C, K)``.
         samples: The DESIGN_SAMPLES posterior samples it was chosen with.
     """
 
-    setting_v: Array
+    setting: Array
     excess: Array
     floor: Array
-    solutions_v: Array
+    solutions: Array
     samples: Parameters
 
 
 def recommend(
     posterior: RotationPosterior,
     rng: np.random.Generator,
-    span_v: Array,
-    previous_v: Array | None = None,
+    span: Array,
+    previous_setting: Array | None = None,
 ) -> Recommendation:
     """Choose the setting of lowest posterior-mean excess among those that align some sample.
 
     Args:
         posterior: What is known.
         rng: For samples and starts.
-        span_v: Lowest and highest voltages, shape ``(2, K)``.
-        previous_v: Recommendation before; it and its re-polished version compete.
+        span: Lowest and highest drives, shape ``(2, K)``.
+        previous_setting: Recommendation before; it and its re-polished version compete.
     """
     drawn = posterior.samples(rng, DESIGN_SAMPLES + CLAIM_SAMPLES)
     samples, claims = drawn[:DESIGN_SAMPLES], drawn[DESIGN_SAMPLES:]
-    span_v = _with_headroom(span_v, posterior.chain.half_wave_v)
+    span = _with_headroom(span, posterior.chain.half_turn)
     tried = Parameters.concatenate([posterior.modes[:MODES_TRIED], samples[:SAMPLES_TRIED]])
     starts = rng.uniform(
-        span_v[0], span_v[1], size=(STARTS_TRIED, len(tried), posterior.chain.channels)
+        span[0], span[1], size=(STARTS_TRIED, len(tried), posterior.chain.channels)
     )
-    if previous_v is not None:
-        polish = np.broadcast_to(previous_v, (1, *starts.shape[1:]))
+    if previous_setting is not None:
+        polish = np.broadcast_to(previous_setting, (1, *starts.shape[1:]))
         starts = np.concatenate([polish, starts])
     repeated = np.tile(np.arange(len(tried)), len(starts))
     solutions, _ = kinematics.align(
-        posterior.chain, tried[repeated], starts.reshape(len(repeated), -1), span_v
+        posterior.chain, tried[repeated], starts.reshape(len(repeated), -1), span
     )
-    if previous_v is not None:
-        solutions = np.concatenate([solutions, previous_v[None]])
+    if previous_setting is not None:
+        solutions = np.concatenate([solutions, previous_setting[None]])
     expected = posterior.chain.excess(samples, solutions).mean(axis=0)
     setting = solutions[np.argmin(expected)]
     return Recommendation(
-        setting_v=setting,
+        setting=setting,
         excess=posterior.chain.excess(claims, setting[None])[:, 0],
         floor=claims.floor,
-        solutions_v=solutions[: len(tried)],
+        solutions=solutions[: len(tried)],
         samples=samples,
     )
 
 
-def _with_headroom(span_v: Array, half_wave_v: Array) -> Array:
+def _with_headroom(span: Array, half_turn: Array) -> Array:
     """Leave room at both ends, for a tracker to start from, where more than a period remains."""
-    low, high = span_v
+    low, high = span
     inset = HEADROOM * (high - low)
-    has_room = high - low - 2 * inset > LONGEST_PERIOD * 2 * half_wave_v
+    has_room = high - low - 2 * inset > LONGEST_PERIOD * 2 * half_turn
     inset = np.where(has_room, inset, 0.0)
     return np.array([low + inset, high - inset])
 
@@ -105,7 +105,7 @@ def next_setting(
     posterior: RotationPosterior,
     best: Recommendation,
     rng: np.random.Generator,
-    span_v: Array,
+    span: Array,
     counts: Array,
 ) -> Array:
     """Choose the measurement that promises to reduce the expected excess most.
@@ -118,16 +118,16 @@ def next_setting(
         posterior: What is known.
         best: The recommendation drawn from it.
         rng: For candidates.
-        span_v: Lowest and highest voltages, shape ``(2, K)``.
+        span: Lowest and highest drives, shape ``(2, K)``.
         counts: Counts to expect in each of the four binomials, shape ``(2, 2)``.
 
     Returns:
-        Voltages, shape ``(K,)``.
+        Drives, shape ``(K,)``.
     """
-    candidates = _candidates(best, rng, span_v, posterior.chain.half_wave_v)
+    candidates = _candidates(best, rng, span, posterior.chain.half_turn)
     predicted = posterior.chain.error_probability(best.samples, candidates)
     predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
-    remaining = posterior.chain.rotation(best.samples, best.setting_v[None])[:, 0]
+    remaining = posterior.chain.rotation(best.samples, best.setting[None])[:, 0]
     gain = expected_gain(rotation.log(remaining), predicted, counts.ravel())
     chosen: Array = candidates[np.argmax(gain)]
     return chosen
@@ -157,12 +157,12 @@ def expected_gain(remaining_rad: Array, predicted: Array, counts: Array) -> Arra
 
 
 def _candidates(
-    best: Recommendation, rng: np.random.Generator, span_v: Array, half_wave_v: Array
+    best: Recommendation, rng: np.random.Generator, span: Array, half_turn: Array
 ) -> Array:
     """Gather settings worth a measurement: aligned ones, some nearby and some anywhere."""
-    channels = len(half_wave_v)
-    reach = np.repeat(NEARBY_HALF_WAVES, NEARBY_EACH)[:, None] * half_wave_v
-    nearby = best.setting_v + reach * rng.normal(size=(len(reach), channels))
-    anywhere = rng.uniform(span_v[0], span_v[1], size=(ANYWHERE, channels))
-    here = best.setting_v[None]
-    return np.concatenate([here, best.solutions_v, np.clip(nearby, *span_v), anywhere])
+    channels = len(half_turn)
+    reach = np.repeat(NEARBY_HALF_TURNS, NEARBY_EACH)[:, None] * half_turn
+    nearby = best.setting + reach * rng.normal(size=(len(reach), channels))
+    anywhere = rng.uniform(span[0], span[1], size=(ANYWHERE, channels))
+    here = best.setting[None]
+    return np.concatenate([here, best.solutions, np.clip(nearby, *span), anywhere])

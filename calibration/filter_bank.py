@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import rotation
-from calibration.retarders import rotated_elements
+from calibration.chain import rotated_elements
 
 Array = NDArray[np.float64]
 

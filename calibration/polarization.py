@@ -1,19 +1,20 @@
 """The polarization stage: turn what arrives until it meets the receiver's bases."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from pydantic import BaseModel, ConfigDict, Field
 
 from calibration.bench import Bench
+from calibration.chain import Chain
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
-from calibration.metering import Progress, Rules
+from calibration.metering import Progress
+from calibration.parameters import Prior
+from calibration.polarization_settings import PolarizationSettings
 from calibration.posterior import RotationPosterior
-from calibration.retarders import DEFAULT_AZIMUTH_DEG, Prior
 from calibration.sampler import FIRST_SETTINGS, RotationSampler
 from calibration.searches import (
     Finding,
@@ -42,55 +43,12 @@ MISFIT_SETTINGS = 9
 measured that a wrong mode of the posterior has had time to die."""
 
 
-class PolarizationSettings(BaseModel):
-    """What the stage turns, how it searches, and what it may spend."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    knobs: tuple[str, ...] = Field(
-        min_length=1, description="Retarders, in the order in which light passes them."
-    )
-    sampler: Literal["model", "tpe", "cma-es"] = "model"
-    target_excess: float = Field(
-        0.003, gt=0, lt=0.5, description="Wanted QBER above the best reachable one, 0 to 1."
-    )
-    acceptable_qber: float = Field(
-        0.03,
-        gt=0,
-        lt=0.5,
-        description="Without a model no excess is known; above this QBER the next search is tried.",
-    )
-    max_photons: int = Field(10_000_000, ge=100, description="Detections, everything counted.")
-    max_settings: int = Field(400, ge=1, description="Settings measured.")
-    before_photons: int = Field(500, ge=10, description="Detections at the setting in force.")
-    first_dwell: int = Field(100, ge=10, description="Detections at each of the first settings.")
-    most_dwell: int = Field(20_000, ge=10, description="Detections at any setting of the search.")
-    photons_per_trial: int = Field(4000, ge=10, description="For samplers without a model.")
-    half_wave_v: float = Field(2.5, gt=0, description="Nominal half-wave voltage of a retarder, V.")
-    azimuth_deg: tuple[float, ...] = Field(
-        DEFAULT_AZIMUTH_DEG, description="Nominal Stokes azimuths of the retarders, degrees."
-    )
-    scale_sigma: float = Field(
-        0.06, gt=0, description="Relative uncertainty of the half-wave voltages."
-    )
-    azimuth_sigma_deg: float = Field(6.0, gt=0, description="Uncertainty of the azimuths, degrees.")
-
-    def rules(self) -> Rules:
-        """Give the part that concerns every stage."""
-        return Rules(
-            target_excess=self.target_excess,
-            acceptable_qber=self.acceptable_qber,
-            max_photons=self.max_photons,
-            max_settings=self.max_settings,
-            before_photons=self.before_photons,
-        )
-
-
 class ModelSearch:
     """The model-based search: estimates both fibres and the controller from all counts.
 
-    Its finding is final when the excess is below the target with 90 % probability; a fresh window
-    refutes it if the QBER is above the expected floor by more than the target.
+    Its finding is final when the excess is below the target with 90 % probability, or known to be
+    out of the controller's reach; a fresh window refutes it if the QBER is above what is expected,
+    or above the expected floor by more than the target.
 
     Args:
         sampler: The sampler.
@@ -130,15 +88,20 @@ class ModelSearch:
                 f"{advice.chi2_per_dof:.1f} after {advice.settings} settings)"
             )
         enough = advice.settings >= FIRST_SETTINGS
+        is_within = advice.is_within(self._target_excess)
+        remark = None
+        if enough and not is_within and advice.is_out_of_reach(self._target_excess):
+            remark = "nothing better is within the controller's reach"
         return Finding(
             setting=advice.setting,
-            is_final=enough and advice.is_within(self._target_excess),
+            is_final=enough and (is_within or remark is not None),
             predicted_qber=advice.predicted_qber,
             ceiling=min(max(advice.predicted_qber, advice.floor + self._target_excess), 1.0),
             excess_mean=advice.excess_mean,
             excess_q90=advice.excess_q90,
             posterior=advice.posterior,
             misfit=misfit,
+            remark=remark,
         )
 
 
@@ -233,7 +196,9 @@ class PolarizationStage:
         def tpe(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
             return self._stock("tpe", TPESampler(seed=self._seed), space)
 
-        return {"model": (model, descent, evolution), "tpe": (tpe,), "cma-es": (evolution,)}[
+        # A rotating wave plate is no sinusoid of its angle: the descent cannot follow it.
+        rescue = (descent, evolution) if self._settings.actuator == "squeezers" else (evolution,)
+        return {"model": (model, *rescue), "tpe": (tpe,), "cma-es": (evolution,)}[
             self._settings.sampler
         ]
 
@@ -243,13 +208,11 @@ class PolarizationStage:
         settings = self._settings
         photons = IntDistribution(1, MOST_PHOTONS_ASKED, log=True)
         whole: dict[str, FloatDistribution | IntDistribution] = {**space, N_PHOTONS: photons}
+        chain = settings.chain([(each.low + each.high) / 2 for each in space.values()])
         sampler = RotationSampler(
             whole,
-            half_wave_v=settings.half_wave_v,
-            azimuth_deg=settings.azimuth_deg,
-            scale_sigma=settings.scale_sigma,
-            azimuth_sigma_deg=settings.azimuth_sigma_deg,
-            prior=_controller_prior(warm, len(space)),
+            chain=chain,
+            prior=_controller_prior(warm, chain),
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,
             seed=self._seed,
@@ -262,7 +225,7 @@ class PolarizationStage:
         return StockSearch(name, sampler, space, self._settings.photons_per_trial)
 
 
-def _controller_prior(warm: Mapping[str, Any] | None, channels: int) -> Prior | None:
+def _controller_prior(warm: Mapping[str, Any] | None, chain: Chain) -> Prior | None:
     """Read what an earlier alignment knew of the controller; None if it cannot be used."""
     if warm is None:
         return None
@@ -270,4 +233,4 @@ def _controller_prior(warm: Mapping[str, Any] | None, channels: int) -> Prior | 
         posterior = RotationPosterior.from_dict(warm)
     except (KeyError, TypeError, ValueError):
         return None
-    return posterior.controller_prior() if posterior.chain.channels == channels else None
+    return posterior.controller_prior() if posterior.chain.is_like(chain) else None

@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.retarders import Parameters, Prior, RetarderChain
+from calibration.chain import Chain
+from calibration.parameters import Parameters, Prior
+from calibration.retarders import RetarderChain
+from calibration.wave_plates import WavePlateChain
 
 Array = NDArray[np.float64]
+
+MODELS: dict[str, type[Chain]] = {each.kind: each for each in (RetarderChain, WavePlateChain)}
+"""Models of controllers, by the name under which they are stored."""
 
 STARTS = 100
 """Draws from the prior while several modes survive."""
@@ -46,19 +52,19 @@ class Observations:
     """Counts of M settings, reduced to the four binomials of each.
 
     Attributes:
-        voltages: Shape ``(M, K)``.
+        drives: Settings, shape ``(M, K)``.
         trials: All counts, shape ``(M, 2, 2)``: measured basis by sent basis.
         errors: Counts of opposite sign, same shape.
         age_s: How long ago each setting was measured, shape ``(M,)``.
     """
 
-    voltages: Array
+    drives: Array
     trials: Array
     errors: Array
     age_s: Array
 
     def __len__(self) -> int:
-        return len(self.voltages)
+        return len(self.drives)
 
     @property
     def shares(self) -> Array:
@@ -97,12 +103,12 @@ class RotationPosterior:
         covariance: Gaussian covariance in each mode's tangent space, shape ``(J, P, P)``.
         weights: Probability of each mode, shape ``(J,)``.
         chi2_per_dof: Misfit of the best mode; near 1 if the model fits.
-        misfit: Angle error assumed per half wave of voltage between settings, rad; 0 if it fits.
+        misfit: Angle error assumed per half turn between settings, rad; 0 if it fits.
         photons: Detections used.
         seen: Counts behind it, weakened for age and misfit; None once restored from storage.
     """
 
-    chain: RetarderChain
+    chain: Chain
     modes: Parameters
     covariance: Array
     weights: Array
@@ -122,7 +128,7 @@ class RotationPosterior:
         chosen = rng.choice(len(self.weights), size=drawn, p=self.weights)
         root = np.linalg.cholesky(self.covariance)[chosen]
         normal = rng.normal(size=(drawn, self.chain.size, 1))
-        samples = self.modes[chosen].step((root @ normal)[..., 0])
+        samples = self.chain.step(self.modes[chosen], (root @ normal)[..., 0])
         if self.seen is None:
             return samples
         log_envelope = log_posterior(self.chain, self.seen, self.modes)[chosen]
@@ -140,23 +146,14 @@ class RotationPosterior:
             widening: Factor on the standard deviations, for what changes in between.
         """
         best = self.modes[:1]
-        mean = np.concatenate(
-            [best.scale[0], best.offset[0, 1:-1], best.azimuth[0, 1:], best.log_floor]
-        )
+        mean = np.append(best.errors[0, self.chain.free], best.log_floor)
         variance = np.diagonal(self.covariance[0])[6:]
         return Prior(mean, 1 / (widening**2 * variance))
 
     def to_dict(self) -> dict[str, Any]:
         """Give a JSON-able description, for storing; :meth:`from_dict` restores it."""
-        chain = {
-            "half_wave_v": self.chain.half_wave_v.tolist(),
-            "azimuth_rad": self.chain.azimuth_rad.tolist(),
-            "centre_v": self.chain.centre_v.tolist(),
-            "prior_mean": self.chain.prior.mean.tolist(),
-            "prior_precision": self.chain.prior.precision.tolist(),
-        }
         return {
-            "chain": chain,
+            "chain": self.chain.to_dict(),
             "parameters": self.modes.to_dict(),
             "covariance": self.covariance.tolist(),
             "weights": self.weights.tolist(),
@@ -174,12 +171,12 @@ class RotationPosterior:
             ValueError: Something is malformed.
         """
         try:
-            chain = {
-                name: np.asarray(value, dtype=float) for name, value in stored["chain"].items()
-            }
-            prior = Prior(chain.pop("prior_mean"), chain.pop("prior_precision"))
+            chain = dict(stored["chain"])
+            model = MODELS.get(chain.pop("kind", None))
+            if model is None:
+                raise ValueError("malformed posterior: of no known model of a controller")
             restored = cls(
-                chain=RetarderChain(**chain, prior=prior),
+                chain=model.from_dict(chain),
                 modes=Parameters.from_dict(stored["parameters"]),
                 covariance=np.asarray(stored["covariance"], dtype=float),
                 weights=np.asarray(stored["weights"], dtype=float),
@@ -194,10 +191,9 @@ class RotationPosterior:
 
     def _check(self) -> None:
         """Raise ValueError where arrays do not fit together or weights are no probabilities."""
-        modes, channels, size = len(self.weights), self.chain.channels, self.chain.size
-        turns, errors = (modes, 3, 3), (modes, channels)
-        expected = {"fibre": turns, "receiver": turns, "log_floor": (modes,)}
-        expected |= dict.fromkeys(("scale", "offset", "azimuth"), errors)
+        modes, size = len(self.weights), self.chain.size
+        turns, errors = (modes, 3, 3), (modes, self.chain.error_count)
+        expected = {"fibre": turns, "receiver": turns, "errors": errors, "log_floor": (modes,)}
         shapes = {name: value.shape for name, value in vars(self.modes).items()}
         prior = {self.chain.prior.mean.shape, self.chain.prior.precision.shape}
         fits = shapes == expected and self.covariance.shape == (modes, size, size)
@@ -207,11 +203,9 @@ class RotationPosterior:
             raise ValueError("malformed posterior: weights that are no probabilities")
 
 
-def log_posterior(chain: RetarderChain, seen: Observations, at: Parameters) -> Array:
+def log_posterior(chain: Chain, seen: Observations, at: Parameters) -> Array:
     """Evaluate the log posterior density up to a constant, shape ``(B,)``."""
-    return (
-        _log_likelihood(seen, chain.error_probability(at, seen.voltages)) + chain.log_prior(at)[0]
-    )
+    return _log_likelihood(seen, chain.error_probability(at, seen.drives)) + chain.log_prior(at)[0]
 
 
 def _log_likelihood(seen: Observations, probability: Array) -> Array:
@@ -243,9 +237,9 @@ class _Climb:
             getattr(self, name)[index] = getattr(other, name)
 
 
-def _begin(chain: RetarderChain, seen: Observations, at: Parameters) -> _Climb:
+def _begin(chain: Chain, seen: Observations, at: Parameters) -> _Climb:
     """Evaluate log posterior, gradient and curvature (Fisher information and prior)."""
-    probability, slope = chain.linearise(at, seen.voltages)
+    probability, slope = chain.linearise(at, seen.drives)
     log_likelihood = _log_likelihood(seen, probability.reshape(len(at), -1, 2, 2))
     log_prior, pull, precision = chain.log_prior(at)
     trials, errors = seen.trials.reshape(-1, 4), seen.errors.reshape(-1, 4)
@@ -265,7 +259,7 @@ def _begin(chain: RetarderChain, seen: Observations, at: Parameters) -> _Climb:
     )
 
 
-def _climb(chain: RetarderChain, seen: Observations, climb: _Climb, steps: int) -> None:
+def _climb(chain: Chain, seen: Observations, climb: _Climb, steps: int) -> None:
     """Improve every member by up to ``steps`` damped scoring steps, in place."""
     diagonal = np.arange(chain.size)
     active = np.arange(len(climb.at))
@@ -281,7 +275,7 @@ def _climb(chain: RetarderChain, seen: Observations, climb: _Climb, steps: int) 
             return
         length = np.linalg.norm(step, axis=-1, keepdims=True)
         step *= np.minimum(1, LARGEST_STEP_RAD / length)
-        there = _begin(chain, seen, here.at.step(step))
+        there = _begin(chain, seen, chain.step(here.at, step))
         better = there.log_posterior > here.log_posterior
         there.damping = np.maximum(here.damping * 0.2, 1e-4)
         climb.put(active[better], there.keep(better))
@@ -291,37 +285,37 @@ def _climb(chain: RetarderChain, seen: Observations, climb: _Climb, steps: int) 
 
 
 def fit(
-    chain: RetarderChain,
+    chain: Chain,
     seen: Observations,
     rng: np.random.Generator,
     *,
-    span_v: Array,
+    span: Array,
     previous: RotationPosterior | None = None,
     drift_rad: float = 0.0,
-    reference_v: Array | None = None,
+    reference: Array | None = None,
 ) -> RotationPosterior:
     """Find the posterior.
 
     Where the model does not fit, settings are trusted less the farther they lie from the one that
     matters: each is taken to be known only up to a random rotation of ``misfit`` radians per half
-    wave of distance, the smallest misfit that explains the counts.
+    turn of distance, the smallest misfit that explains the counts.
 
     Args:
         chain: The model and its prior.
         seen: All counts so far.
         rng: For starts and probe settings.
-        span_v: Lowest and highest voltages, shape ``(2, K)``; modes that agree there are one mode.
+        span: Lowest and highest drives, shape ``(2, K)``; modes that agree there are one mode.
         previous: Posterior before the newest setting: its modes are starts as well.
         drift_rad: Drift of the fibre per axis in one second, rad; older counts weigh less.
-        reference_v: Setting that matters, shape ``(K,)``; without it the model is taken as exact.
+        reference: Setting that matters, shape ``(K,)``; without it the model is taken as exact.
     """
     tilt = 0.25 * drift_rad**2 * seen.age_s
     current = seen.weakened(tilt) if drift_rad > 0 else seen
-    climb = _search(chain, current, rng, span_v, previous)
+    climb = _search(chain, current, rng, span, previous)
     ratio, freedom = _chi2(chain, current, climb)
     misfit, reduced = 0.0, ratio
-    if reference_v is not None:
-        distance = np.linalg.norm((seen.voltages - reference_v) / chain.half_wave_v, axis=-1)
+    if reference is not None:
+        distance = np.linalg.norm((seen.drives - reference) / chain.half_turn, axis=-1)
         limit = max(MISFIT_RATIO, 1 + 3 * np.sqrt(2 / freedom))  # chance exceeds it in 0.1 %
         while reduced > limit and misfit < LARGEST_MISFIT:
             last = previous.misfit if previous is not None and misfit == 0 else misfit
@@ -337,16 +331,16 @@ def fit(
 
 
 def _search(
-    chain: RetarderChain,
+    chain: Chain,
     seen: Observations,
     rng: np.random.Generator,
-    span_v: Array,
+    span: Array,
     previous: RotationPosterior | None,
 ) -> _Climb:
     """Climb from many starts and keep the distinct modes, best first."""
     several = previous is None or len(previous.weights) > 1
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
-    probes = rng.uniform(span_v[0], span_v[1], size=(6, chain.channels))
+    probes = rng.uniform(span[0], span[1], size=(6, chain.channels))
     climb = _begin(chain, seen, starts)
     _climb(chain, seen, climb, SCREENING_STEPS)
     climb = climb.keep(np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)])
@@ -356,7 +350,7 @@ def _search(
     return climb.keep(_distinct(chain, climb, probes))
 
 
-def _distinct(chain: RetarderChain, climb: _Climb, probes: Array) -> NDArray[np.intp]:
+def _distinct(chain: Chain, climb: _Climb, probes: Array) -> NDArray[np.intp]:
     """Choose the members that are good and predict something new, best first."""
     order = np.argsort(-climb.log_posterior)
     order = order[climb.log_posterior[order] > climb.log_posterior.max() - MODE_WINDOW_NATS]
@@ -370,7 +364,7 @@ def _distinct(chain: RetarderChain, climb: _Climb, probes: Array) -> NDArray[np.
     return chosen
 
 
-def _laplace(chain: RetarderChain, climb: _Climb) -> RotationPosterior:
+def _laplace(chain: Chain, climb: _Climb) -> RotationPosterior:
     """Approximate the posterior by a Gaussian at each mode."""
     _, log_determinant = np.linalg.slogdet(climb.curvature)
     evidence = climb.log_posterior - 0.5 * log_determinant
@@ -385,7 +379,7 @@ def _laplace(chain: RetarderChain, climb: _Climb) -> RotationPosterior:
     )
 
 
-def _chi2(chain: RetarderChain, seen: Observations, climb: _Climb) -> tuple[float, float]:
+def _chi2(chain: Chain, seen: Observations, climb: _Climb) -> tuple[float, float]:
     """Compare the counts with what the best mode predicts.
 
     Returns:
@@ -393,7 +387,7 @@ def _chi2(chain: RetarderChain, seen: Observations, climb: _Climb) -> tuple[floa
         parameters that they, rather than the prior, determine.
     """
     best = climb.keep(np.array([np.argmax(climb.log_posterior)]))
-    probability = chain.error_probability(best.at, seen.voltages)[0]
+    probability = chain.error_probability(best.at, seen.drives)[0]
     used = seen.trials > 0
     trials, errors, p = seen.trials[used], seen.errors[used], probability[used]
     chi2 = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))

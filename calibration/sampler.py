@@ -2,7 +2,7 @@
 
 Black-box search pays for every comparison of two settings; this sampler instead estimates the two
 unknown fibres and the controller's errors from all counts so far, and measures where the next
-counts tell most. It needs nothing of qkdctl but this package: voltages go out, counts come back.
+counts tell most. It needs nothing of qkdctl but this package: drives go out, counts come back.
 
     space = {f"v{k}": FloatDistribution(-5, 5) for k in range(1, 5)}
     space["n_photons"] = IntDistribution(100, 20_000, log=True)
@@ -33,9 +33,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from calibration import design
+from calibration.chain import Chain
 from calibration.clicks import Clicks
+from calibration.parameters import Prior
 from calibration.posterior import Observations, RotationPosterior, fit
-from calibration.retarders import DEFAULT_AZIMUTH_DEG, Prior, RetarderChain
+from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -63,16 +65,17 @@ class Advice:
     """What the counts so far recommend, and how good it is expected to be.
 
     Attributes:
-        setting: Voltage of each channel.
+        setting: Drive of each channel: voltages of squeezers, angles of wave plates.
         predicted_qber: Expected QBER there, mean of both bases, 0 to 1.
         floor: Expected QBER at perfect alignment.
         excess_mean: Expected QBER above the floor.
         excess_q90: Bound on it that holds with a probability of 90 %, if the model fits.
+        excess_q10: The excess is above this with a probability of 90 %.
         photons: Detections that this rests on.
         settings: Settings measured.
         modes: Explanations of the counts that still compete.
         chi2_per_dof: Misfit of the model; near 1 if it fits, and no claim is worth much above 4.
-        misfit: Angle error per half wave assumed to explain a misfit, rad; 0 if the model fits.
+        misfit: Angle error per half turn assumed to explain a misfit, rad; 0 if the model fits.
         posterior: All that is known, JSON-able; ``RotationPosterior.from_dict`` restores it.
     """
 
@@ -81,6 +84,7 @@ class Advice:
     floor: float
     excess_mean: float
     excess_q90: float
+    excess_q10: float
     photons: int
     settings: int
     modes: int
@@ -91,6 +95,15 @@ class Advice:
     def is_within(self, target_excess: float) -> bool:
         """Tell whether the excess is below a target with a probability of 90 %."""
         return self.excess_q90 < target_excess
+
+    def is_out_of_reach(self, target_excess: float) -> bool:
+        """Tell whether a target is missed although the excess is known well.
+
+        Limits of the drives, or wave plates of the wrong retardance, can keep a controller from
+        undoing a fibre; further measurements do not help.
+        """
+        spread = self.excess_q90 - self.excess_q10
+        return self.excess_q10 > 0.5 * target_excess and spread < 0.5 * target_excess
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ class _Belief:
 
 
 class RotationSampler(BaseSampler):
-    """Suggests voltages of a polarization controller, and how many photons to count there.
+    """Suggests drives of a polarization controller, and how many photons to count there.
 
     A trial's counts go into its user attribute ``clicks``; the value told is for the record only.
     Failed trials are ignored. Everything is worked out from the study's complete trials: a new
@@ -118,13 +131,15 @@ class RotationSampler(BaseSampler):
     Args:
         space: One ``FloatDistribution`` per channel, in the order in which light passes them, and
             optionally one ``IntDistribution``: detections to collect.
-        half_wave_v: Nominal half-wave voltage, one for all or one per channel, V.
+        half_wave_v: Nominal half-wave voltage of squeezers, one for all or one per channel, V.
+        chain: Model of a controller of another kind, such as ``WavePlateChain``; it replaces
+            ``half_wave_v`` and everything up to ``prior``.
         azimuth_deg: Nominal Stokes azimuth of each retarder's axis, degrees.
         scale_sigma: Relative uncertainty of the half-wave voltages; 0.15 if not characterised.
         azimuth_sigma_deg: Uncertainty of the azimuths, Stokes degrees; 20 if not characterised.
         floor: QBER to expect at perfect alignment, 0 to 0.5.
         floor_log_sigma: Uncertainty of its natural logarithm.
-        prior: Beliefs about the controller that replace these four, for instance
+        prior: Beliefs about the controller that replace those, for instance
             ``RotationPosterior.controller_prior()`` of an earlier alignment.
         first_photons: Detections at each of the first settings. About half of what arrives while a
             setting settles makes neither dominate.
@@ -141,7 +156,8 @@ class RotationSampler(BaseSampler):
         self,
         space: Mapping[str, BaseDistribution],
         *,
-        half_wave_v: ArrayLike,
+        half_wave_v: ArrayLike | None = None,
+        chain: Chain | None = None,
         azimuth_deg: Sequence[float] = DEFAULT_AZIMUTH_DEG,
         scale_sigma: float = 0.06,
         azimuth_sigma_deg: float = 6.0,
@@ -155,30 +171,34 @@ class RotationSampler(BaseSampler):
         seed: int | None = None,
     ) -> None:
         self._space = dict(space)
-        self._voltages, self._dwell = _split(self._space)
-        if len(self._voltages) != len(azimuth_deg):
-            raise ValueError(f"{len(self._voltages)} voltages for {len(azimuth_deg)} retarders")
-        self._span_v = np.array(
-            [[d.low for d in self._voltages.values()], [d.high for d in self._voltages.values()]]
+        self._drives, self._dwell = _split(self._space)
+        self._span = np.array(
+            [[d.low for d in self._drives.values()], [d.high for d in self._drives.values()]]
         )
-        self._chain = RetarderChain.nominal(
-            half_wave_v,
-            azimuth_deg=azimuth_deg,
-            centre_v=self._span_v.mean(axis=0),
-            prior=prior
-            or Prior.of_widths(
+        if (chain is None) == (half_wave_v is None):
+            raise ValueError("give either half_wave_v or the chain that models the controller")
+        if chain is None:
+            widths = prior_of_widths(
                 len(azimuth_deg),
                 scale=scale_sigma,
                 azimuth_deg=azimuth_sigma_deg,
                 floor=floor,
                 floor_log_sigma=floor_log_sigma,
-            ),
-        )
+            )
+            chain = RetarderChain.nominal(
+                np.asarray(half_wave_v),
+                azimuth_deg=azimuth_deg,
+                centre_v=self._span.mean(axis=0),
+                prior=widths,
+            )
+        self._chain = chain if prior is None else chain.with_prior(prior)
+        if len(self._drives) != self._chain.channels:
+            raise ValueError(f"{len(self._drives)} channels for {self._chain.channels} retarders")
         self._first_photons, self._most_photons = first_photons, most_photons
         self._drift_rad = drift_rad
-        self._start_v = self._span_v.mean(axis=0)
+        self._start = self._span.mean(axis=0)
         if start is not None:
-            self._start_v = np.array([start[name] for name in self._voltages])
+            self._start = np.array([start[name] for name in self._drives])
         entropy = np.random.SeedSequence(seed).entropy
         self._seed = entropy if isinstance(entropy, int) else 0
         self._independent = RandomSampler(seed=seed)
@@ -196,7 +216,7 @@ class RotationSampler(BaseSampler):
         """Suggest where to measure next and how many photons to count.
 
         Raises:
-            ValueError: A complete trial lacks its counts or a voltage.
+            ValueError: A complete trial lacks its counts or a drive.
         """
         rng = np.random.default_rng([self._seed, _DESIGNING, trial.number])
         seen, _ = self._observe(study)
@@ -204,12 +224,12 @@ class RotationSampler(BaseSampler):
         belief = self._believe(study)
         if len(seen) >= FIRST_SETTINGS and belief is not None:
             setting = design.next_setting(
-                belief.posterior, belief.best, rng, self._span_v, photons * seen.shares
+                belief.posterior, belief.best, rng, self._span, photons * seen.shares
             )
         elif trial.number == 0:
-            setting = self._start_v
+            setting = self._start
         else:
-            setting = rng.uniform(*self._span_v)
+            setting = rng.uniform(*self._span)
         suggestion: dict[str, Any] = self._named(setting)
         if self._dwell is not None:
             suggestion[self._dwell] = photons
@@ -241,11 +261,12 @@ class RotationSampler(BaseSampler):
         posterior, best = belief.posterior, belief.best
         floor, mean = float(best.floor.mean()), float(best.excess.mean())
         return Advice(
-            setting=self._named(best.setting_v),
+            setting=self._named(best.setting),
             predicted_qber=floor + mean,
             floor=floor,
             excess_mean=mean,
             excess_q90=float(np.quantile(best.excess, 0.9)),
+            excess_q10=float(np.quantile(best.excess, 0.1)),
             photons=posterior.photons,
             settings=len(belief.numbers),
             modes=len(posterior.weights),
@@ -257,12 +278,12 @@ class RotationSampler(BaseSampler):
     def _observe(self, study: Study) -> tuple[Observations, tuple[int, ...]]:
         """Collect the counts of the complete trials that saw light, and these trials' numbers."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        read = [(trial, *_read(trial, self._voltages)) for trial in complete]
-        lit = [(trial, voltages, n, k) for trial, voltages, n, k in read if n.sum() > 0]
+        read = [(trial, *_read(trial, self._drives)) for trial in complete]
+        lit = [(trial, values, n, k) for trial, values, n, k in read if n.sum() > 0]
         times = [self._time_s(trial) for trial, *_ in lit]
         shape = (len(lit), 2, 2)
         observations = Observations(
-            voltages=np.array([v for _, v, _, _ in lit]).reshape(len(lit), len(self._voltages)),
+            drives=np.array([v for _, v, _, _ in lit]).reshape(len(lit), len(self._drives)),
             trials=np.array([n for _, _, n, _ in lit], dtype=float).reshape(shape),
             errors=np.array([k for _, _, _, k in lit], dtype=float).reshape(shape),
             age_s=max(times, default=0.0) - np.array(times),
@@ -301,7 +322,7 @@ class RotationSampler(BaseSampler):
         rng = np.random.default_rng([self._seed, _FITTING, count])
         newest = seen.age_s[:count].min()
         then = Observations(
-            voltages=seen.voltages[:count],
+            drives=seen.drives[:count],
             trials=seen.trials[:count],
             errors=seen.errors[:count],
             age_s=seen.age_s[:count] - newest,
@@ -310,13 +331,13 @@ class RotationSampler(BaseSampler):
             self._chain,
             then,
             rng,
-            span_v=self._span_v,
+            span=self._span,
             previous=former.posterior if former is not None else None,
             drift_rad=self._drift_rad,
-            reference_v=former.best.setting_v if former is not None else None,
+            reference=former.best.setting if former is not None else None,
         )
-        previous_v = former.best.setting_v if former is not None else None
-        best = design.recommend(posterior, rng, self._span_v, previous_v)
+        previous_setting = former.best.setting if former is not None else None
+        best = design.recommend(posterior, rng, self._span, previous_setting)
         return _Belief(study_name, numbers, posterior, best)
 
     def _next_photons(self, photons: float) -> int:
@@ -330,11 +351,11 @@ class RotationSampler(BaseSampler):
     def _named(self, setting: Array) -> dict[str, float]:
         """Round to each channel's resolution and name the channels."""
         named = {}
-        for (name, allowed), value in zip(self._voltages.items(), setting, strict=True):
-            volts = float(value)
+        for (name, allowed), value in zip(self._drives.items(), setting, strict=True):
+            drive = float(value)
             if allowed.step is not None:
-                volts = allowed.low + round((volts - allowed.low) / allowed.step) * allowed.step
-            named[name] = min(max(volts, allowed.low), allowed.high)
+                drive = allowed.low + round((drive - allowed.low) / allowed.step) * allowed.step
+            named[name] = min(max(drive, allowed.low), allowed.high)
         return named
 
 
@@ -362,25 +383,25 @@ class StopWhenAligned:
 def _split(
     space: Mapping[str, BaseDistribution],
 ) -> tuple[dict[str, FloatDistribution], str | None]:
-    """Tell voltages from the number of photons."""
-    voltages = {name: d for name, d in space.items() if isinstance(d, FloatDistribution)}
+    """Tell drives from the number of photons."""
+    drives = {name: d for name, d in space.items() if isinstance(d, FloatDistribution)}
     dwell = [name for name, d in space.items() if isinstance(d, IntDistribution)]
-    if len(voltages) + len(dwell) != len(space) or len(dwell) > 1:
-        raise ValueError("the space must be voltages (float) and at most one number of photons")
-    if any(d.log for d in voltages.values()):
-        raise ValueError("voltages cannot be on a logarithmic scale")
-    return voltages, dwell[0] if dwell else None
+    if len(drives) + len(dwell) != len(space) or len(dwell) > 1:
+        raise ValueError("the space must be drives (float) and at most one number of photons")
+    if any(d.log for d in drives.values()):
+        raise ValueError("drives cannot be on a logarithmic scale")
+    return drives, dwell[0] if dwell else None
 
 
 def _read(
-    trial: FrozenTrial, voltages: Mapping[str, FloatDistribution]
+    trial: FrozenTrial, drives: Mapping[str, FloatDistribution]
 ) -> tuple[list[float], NDArray[np.int64], NDArray[np.int64]]:
-    """Read a trial's voltages and its four binomials."""
-    missing = [name for name in voltages if name not in trial.params]
+    """Read a trial's drives and its four binomials."""
+    missing = [name for name in drives if name not in trial.params]
     if missing:
         raise ValueError(f"trial {trial.number} has no value for {', '.join(missing)}")
     if CLICKS_ATTRIBUTE not in trial.user_attrs:
         raise ValueError(f"trial {trial.number} is complete but lacks user attribute 'clicks'")
     clicks = Clicks(np.asarray(trial.user_attrs[CLICKS_ATTRIBUTE], dtype=np.int64))
     n, k = clicks.by_basis()
-    return [float(trial.params[name]) for name in voltages], n, k
+    return [float(trial.params[name]) for name in drives], n, k

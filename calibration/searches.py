@@ -32,6 +32,7 @@ class Finding:
         excess_q90: Bound on it that holds with 90 % probability, or None.
         posterior: What the model knows, JSON-able, or None.
         misfit: Why nothing that this search says can be trusted, or None.
+        remark: What else is to be said of a final finding, or None.
     """
 
     setting: Setting
@@ -43,6 +44,7 @@ class Finding:
     excess_q90: float | None = None
     posterior: Mapping[str, Any] | None = None
     misfit: str | None = None
+    remark: str | None = None
 
 
 class Search(Protocol):

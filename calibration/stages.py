@@ -107,6 +107,8 @@ class _Attempt:
         predicted = f"{100 * finding.predicted_qber:.2f} % predicted"
         if self.is_refuted:
             return f", {predicted}: refuted, so nothing is claimed of the excess"
+        if finding.remark is not None:
+            return f", {predicted}; {finding.remark}"
         if finding.excess_q90 is not None and not finding.is_final:
             return f", {predicted}; the budget was spent before the target was shown"
         return f", {predicted}"

@@ -7,7 +7,7 @@ standard deviations of the angle is the optimum for any drift and any count rate
     tracker = Tracker(posterior, setting, limits, now_s=now)
     while True:
         proposal = tracker.next_setting(now)
-        ...  # set the voltages, count for about proposal.window_s
+        ...  # set the drives, count for about proposal.window_s
         report = tracker.update(clicks, setting, now)
         if report.lost:
             break  # align anew
@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import kinematics, rotation
+from calibration.chain import Chain
 from calibration.clicks import Clicks
 from calibration.design import EXCESS_PER_SQUARE_ANGLE
 from calibration.filter_bank import FilterBank
 from calibration.loss_of_lock import LossOfLock
+from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
-from calibration.retarders import Parameters, RetarderChain
 
 Array = NDArray[np.float64]
 
@@ -36,6 +37,10 @@ DITHER_SIGMAS = 0.7
 """Dither, in standard deviations of the angle that it probes: the optimum is sqrt(1/2)."""
 
 LARGEST_DITHER_RAD = 0.3
+
+DITHER_DAMPING = 0.03
+"""A dither moves no drive by more than three times its angle: where a controller can hardly turn
+about some axis (wave plates in gimbal lock), it does without."""
 
 WINDOW_SHARE = 0.05
 """Length of a window as a share of the time in which drift doubles the variance."""
@@ -67,8 +72,8 @@ class Proposal:
     """What to set for the next window.
 
     Attributes:
-        setting: Voltage of each channel, dither included.
-        dither: Voltage of each channel that is dither.
+        setting: Drive of each channel, dither included.
+        dither: The part of each that is dither.
         dither_rad: Dither as rotation about S1 and S2 in front of the receiver, rad.
         window_s: How long to count, s.
     """
@@ -81,7 +86,7 @@ class Proposal:
     @property
     def held(self) -> dict[str, float]:
         """The setting without dither: the one to go back to."""
-        return {name: volts - self.dither[name] for name, volts in self.setting.items()}
+        return {name: value - self.dither[name] for name, value in self.setting.items()}
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,12 @@ class TrackerReport:
 
 
 class Tracker:
-    """Follows the fibre; knows voltages and counts, no instruments and no clock.
+    """Follows the fibre; knows drives and counts, no instruments and no clock.
 
     Args:
         posterior: What an alignment learnt, as an object or as stored.
         setting: Setting in force, by channel.
-        limits: Lowest and highest voltage of each channel, in the order in which light passes them.
+        limits: Lowest and highest drive of each channel, in the order in which light passes them.
         now_s: Time, s, of any clock that does not jump.
         drift_rad: Guess of the fibre's drift per axis in one second, rad; right within a factor of
             ten it costs nothing, and the bank follows the data beyond that.
@@ -142,17 +147,17 @@ class Tracker:
             raise ValueError(f"{len(limits)} channels, posterior of {posterior.chain.channels}")
         self._posterior = posterior
         self._names = tuple(limits)
-        self._span_v = np.array([limits[name] for name in self._names], dtype=float).T
+        self._span = np.array([limits[name] for name in self._names], dtype=float).T
         self._window_s = window_s
-        self._held_v = self._vector(setting)
-        self._measured_v = self._held_v
+        self._held = self._vector(setting)
+        self._measured = self._held
         variances = np.diagonal(posterior.covariance[0])
         self._gain_variance = float(variances[6 : 6 + len(limits)].mean())
         floor = float(self._mode.floor[0])
         self._bank = FilterBank.around(
             drift_rad,
             self._mode.fibre[0],
-            _turn_covariance(posterior, self._held_v),
+            _turn_covariance(posterior, self._held),
             floor,
             (1 - floor) / (floor * float(variances[-1])),
         )
@@ -180,22 +185,22 @@ class Tracker:
             now_s: Time at which the window will start, s.
         """
         fibre, covariance = self._bank.mixture()
-        dither_v, dither_rad = np.zeros(len(self._names)), np.zeros(2)
+        dither, dither_rad = np.zeros(len(self._names)), np.zeros(2)
         if not (self._is_dark or self._is_lost):
             members = replace(self._mode, fibre=fibre[None])
-            start_v = self._held_v + self._centring(members, covariance)
+            start = self._held + self._centring(members, covariance)
             aligned, _ = kinematics.align(
-                self._chain, members, start_v[None], self._span_v, steps=IK_STEPS
+                self._chain, members, start[None], self._span, steps=IK_STEPS
             )
-            self._held_v = aligned[0]
+            self._held = aligned[0]
             waited_s = max(now_s - self._now_s, 0.0)
             covariance = covariance + self._bank.drift_variance * waited_s * np.eye(3)
-            dither_v, dither_rad = self._dither(members, covariance)
-        setting_v = np.clip(self._held_v + dither_v, *self._span_v)
+            dither, dither_rad = self._dither(members, covariance)
+        setting = np.clip(self._held + dither, *self._span)
         self._windows += 1
         return Proposal(
-            setting=self._named(setting_v),
-            dither=self._named(setting_v - self._held_v),
+            setting=self._named(setting),
+            dither=self._named(setting - self._held),
             dither_rad=(float(dither_rad[0]), float(dither_rad[1])),
             window_s=self._advised_window_s(covariance),
         )
@@ -217,9 +222,9 @@ class Tracker:
         Returns:
             What is known by now. After a dark window only the uncertainty has grown.
         """
-        voltages = self._vector(setting)
-        self._let_pass(voltages, now_s)
-        behind = self._behind(voltages)
+        drives = self._vector(setting)
+        self._let_pass(drives, now_s)
+        behind = self._behind(drives)
         n, k = clicks.by_basis()
         trials, errors = n.ravel().astype(float), k.ravel().astype(float)
         self._is_dark = dark or clicks.photons == 0
@@ -250,7 +255,7 @@ class Tracker:
         fibre, covariance = self._bank.mixture()
         floor, floor_counts = self.floor, float(self._bank.floor_counts.max())
         mode = replace(self._mode, fibre=fibre[None], log_floor=np.log(np.array([floor])))
-        _, axes = self._chain.tangent_axes(mode, self._held_v[None])
+        _, axes = self._chain.tangent_axes(mode, self._held[None])
         others = np.s_[3 : self._chain.size - 1]
         effect = axes[0, 0, others].T
         joint = self._posterior.covariance[0].copy()
@@ -267,10 +272,10 @@ class Tracker:
         """Give the whole state, JSON-able; :meth:`restore` goes on from it."""
         return {
             "posterior": self._posterior.to_dict(),
-            "limits": dict(zip(self._names, self._span_v.T.tolist(), strict=True)),
+            "limits": dict(zip(self._names, self._span.T.tolist(), strict=True)),
             "window_s": list(self._window_s),
-            "held": self._named(self._held_v),
-            "measured": self._named(self._measured_v),
+            "held": self._named(self._held),
+            "measured": self._named(self._measured),
             "bank": self._bank.to_dict(),
             "test": self._test.sums.tolist(),
             "windows": self._windows,
@@ -295,7 +300,7 @@ class Tracker:
             now_s=now_s - gap_s,
             window_s=(shortest_s, longest_s),
         )
-        tracker._measured_v = tracker._vector(stored["measured"])
+        tracker._measured = tracker._vector(stored["measured"])
         tracker._bank = FilterBank.from_dict(stored["bank"])
         tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
         tracker._windows = stored["windows"]
@@ -303,7 +308,7 @@ class Tracker:
         return tracker
 
     @property
-    def _chain(self) -> RetarderChain:
+    def _chain(self) -> Chain:
         return self._posterior.chain
 
     @property
@@ -314,48 +319,48 @@ class Tracker:
     def _vector(self, setting: Mapping[str, float]) -> Array:
         return np.array([setting[name] for name in self._names], dtype=float)
 
-    def _named(self, voltages: Array) -> dict[str, float]:
-        return dict(zip(self._names, voltages.tolist(), strict=True))
+    def _named(self, drives: Array) -> dict[str, float]:
+        return dict(zip(self._names, drives.tolist(), strict=True))
 
-    def _behind(self, voltages: Array) -> Array:
+    def _behind(self, drives: Array) -> Array:
         """Compute the rotation of controller and receiver, shape ``(3, 3)``."""
         behind: Array = (
-            self._mode.receiver[0] @ self._chain.controller(self._mode, voltages[None])[0, 0]
+            self._mode.receiver[0] @ self._chain.controller(self._mode, drives[None])[0, 0]
         )
         return behind
 
-    def _let_pass(self, voltages: Array, now_s: float) -> None:
-        """Widen the filters for the drift, and for how well a change of voltage is known."""
-        moved_rad = np.pi / self._chain.half_wave_v * (voltages - self._measured_v)
+    def _let_pass(self, drives: Array, now_s: float) -> None:
+        """Widen the filters for the drift, and for how well a change of the drives is known."""
+        moved_rad = np.pi / self._chain.half_turn * (drives - self._measured)
         move_variance = self._gain_variance * float(moved_rad @ moved_rad)
         self._bank.predict(max(now_s - self._now_s, 0.0), move_variance)
-        self._now_s, self._measured_v = now_s, voltages
+        self._now_s, self._measured = now_s, drives
 
     def _centring(self, members: Parameters, covariance: Array) -> Array:
         """Pull channels from their limits along turns that cancel each other.
 
-        They do so as far as the retardance per volt is known, which limits the pace.
+        They do so as far as the effect of the drives is known, which limits the pace.
         """
-        low, high = self._span_v
-        off_centre = np.clip((2 * self._held_v - low - high) / (high - low), -1, 1)
-        _, axes = self._chain.actuator_axes(members, self._held_v[None])
+        low, high = self._span
+        off_centre = np.clip((2 * self._held - low - high) / (high - low), -1, 1)
+        _, axes = self._chain.actuator_axes(members, self._held[None])
         effect = axes[0, 0].T
         sigma = np.sqrt(np.trace(covariance) / 3 / self._gain_variance)
         pull: Array = -CENTRING_SHARE * sigma * off_centre**3
         pull -= np.linalg.pinv(effect) @ (effect @ pull)
-        return pull * self._chain.half_wave_v / np.pi
+        return pull * self._chain.half_turn / np.pi
 
     def _dither(self, members: Parameters, covariance: Array) -> tuple[Array, Array]:
         """Turn about S1 and S2 in front of the receiver, as far as the angles are unknown."""
-        controller, axes = self._chain.actuator_axes(members, self._held_v[None])
+        controller, axes = self._chain.actuator_axes(members, self._held[None])
         behind = members.receiver[0] @ controller[0, 0]
         sigma = np.sqrt(np.diagonal(behind @ covariance @ behind.T)[:2])
         signs = np.array([(-1.0) ** self._windows, (-1.0) ** (self._windows // 2)])
         dither_rad = signs * np.minimum(DITHER_SIGMAS * sigma, LARGEST_DITHER_RAD)
         turn = behind.T @ np.append(dither_rad, 0.0)
-        step = kinematics.shortest_step(np.swapaxes(axes[0], -1, -2), turn[None])[0]
-        rad_per_v = np.pi / self._chain.half_wave_v * (1 + members.scale[0])
-        return step / rad_per_v, dither_rad
+        effect = np.swapaxes(axes[0], -1, -2)
+        step = kinematics.shortest_step(effect, turn[None], DITHER_DAMPING)[0]
+        return step * self._chain.half_turn / np.pi, dither_rad
 
     def _advised_window_s(self, covariance: Array) -> float:
         variance = float(np.trace(covariance)) / 3
@@ -384,10 +389,10 @@ class Tracker:
         return float(visibility * mean), float(visibility * np.quantile(sampled, 0.9))
 
 
-def _turn_covariance(posterior: RotationPosterior, voltages: Array) -> Array:
+def _turn_covariance(posterior: RotationPosterior, drives: Array) -> Array:
     """Map the covariance of all parameters to one rotation in front of the controller."""
     mode = posterior.modes[:1]
-    _, axes = posterior.chain.tangent_axes(mode, voltages[None])
+    _, axes = posterior.chain.tangent_axes(mode, drives[None])
     effect = axes[0, 0]
     covariance: Array = effect.T @ posterior.covariance[0, :-1, :-1] @ effect
     return covariance

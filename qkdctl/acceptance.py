@@ -269,10 +269,16 @@ async def _serves_many(subject: Subject) -> str:
     async def read(output: Settable) -> None:
         await output.read()
 
-    async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(subject.driver.identify()) for _ in range(CALLERS)]
-        for output in subject.outputs:
-            tasks.create_task(read(output))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(subject.driver.identify()) for _ in range(CALLERS)]
+            for output in subject.outputs:
+                tasks.create_task(read(output))
+    except BaseExceptionGroup as group:
+        failures, others = group.split(InstrumentError)
+        if others or not failures:
+            raise
+        raise _FailedError("; ".join(map(str, failures.exceptions))) from group
     if any(str(each.result()) != subject.identity for each in asked):
         raise _FailedError("one of them got somebody else's answer")
     return f"{len(asked) + len(subject.outputs)} callers"

@@ -145,12 +145,6 @@ class PolarizationConfig(PolarizationSettings):
     def _distinct(self) -> Self:
         if len(set(self.knobs)) != len(self.knobs):
             raise ValueError("a knob is named twice; name each once")
-        if self.sampler == "model" and len(self.knobs) != len(self.azimuth_deg):
-            raise ValueError(
-                f"sampler 'model' knows {len(self.azimuth_deg)} retarders (azimuth_deg) but "
-                f"{len(self.knobs)} knobs are named; name one knob per retarder in the order of "
-                "the light, or choose sampler 'cma-es'"
-            )
         return self
 
 

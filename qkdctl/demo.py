@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qkdctl.client import DaemonClient, DaemonError, NotReachedError
-from qkdctl.config import TestbedFileError, load_testbed
+from qkdctl.config import Testbed, TestbedFileError, load_testbed
 from qkdctl.demo_story import Story
 from qkdctl.simulate import ask_bench
 
@@ -73,7 +73,7 @@ def run_demo(*, seed: int | None, as_json: bool, plot: Path | None, testbed: Pat
     say: Say = _say_nothing if as_json else _say
     file = testbed or example_testbed()
     try:
-        story = Story(seed=load_testbed(file).simulation.seed if seed is None else seed)
+        story = _story(load_testbed(file), seed)
         with tempfile.TemporaryDirectory(prefix="qkdctl-demo-") as directory:
             report = _tell(Path(directory), file, story, say)
     except TestbedFileError as exc:
@@ -85,6 +85,15 @@ def run_demo(*, seed: int | None, as_json: bool, plot: Path | None, testbed: Pat
     _draw(story, report, plot or Path("demo.png"), say)
     sys.stdout.write(json.dumps(report) + "\n" if as_json else _summary(report))
     return 0 if _is_good(report) else 1
+
+
+def _story(config: Testbed, seed: int | None) -> Story:
+    stage = config.stages.polarization
+    return Story(
+        seed=config.simulation.seed if seed is None else seed,
+        controller=config.knobs[stage.knobs[0]].instrument,
+        drive="voltage, V" if stage.actuator == "squeezers" else "angle, degrees",
+    )
 
 
 def example_testbed() -> Path:
@@ -107,7 +116,7 @@ def _tell(directory: Path, testbed: Path, story: Story, say: Say) -> dict[str, A
             story.mark("stop")
             daemon.call("stop")
         shut = bench.sample()
-        say("stopped   light shut, voltages at rest")
+        say("stopped   light shut, outputs safe")
     return _report(story, end, shut, recovered)
 
 
@@ -211,13 +220,13 @@ def _hold(daemon: DaemonClient, bench: Bench, duration_s: float, say: Say) -> No
 def _break(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> bool:
     """Pull the controller's cable, put it back, and tell whether the daemon recovered."""
     story.mark("cable out")
-    bench.fault("epc", "unplug")
+    bench.fault(story.controller, "unplug")
     try:
         noticed = _wait_for_state(daemon, bench, "degraded")
         say(f"fault     the controller's cable was pulled: {daemon.call('status')['reason']}")
         time.sleep(CABLE_OUT_S)
     finally:
-        bench.fault("epc", "plug")
+        bench.fault(story.controller, "plug")
         story.mark("cable in")
     recovered = noticed and _wait_for_state(daemon, bench, "tracking")
     story.mark("recovered")

@@ -1,4 +1,4 @@
-"""The demo's picture: QBER, expected excess, photons and voltages over time."""
+"""The demo's picture: QBER, expected excess, photons and drives over time."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ BLUE, ORANGE, GREEN, GREY, RED = "#1f5f99", "#d95f02", "#2a9d6f", "#777777", "#b
 
 def draw(story: Story, report: dict[str, Any], path: Path) -> None:
     """Draw the story into a PNG file."""
-    figure, (qber, photons, voltages) = plt.subplots(
+    figure, (qber, photons, drives) = plt.subplots(
         3, 1, figsize=(9, 8), sharex=True, height_ratios=(3, 1.3, 1.7), layout="constrained"
     )
     _draw_qber(qber, story)
     _draw_photons(photons, story)
-    _draw_voltages(voltages, story)
-    voltages.set_xlabel("time, s")
+    _draw_drives(drives, story)
+    drives.set_xlabel("time, s")
     figure.suptitle(
         f"qkdctl demo, seed {report['seed']}: {report['photons_to_align']:,} photons and "
         f"{report['settings_to_align']} settings to align; {report['excess_pp']:.3f} pp above the "
@@ -80,7 +80,7 @@ def _draw_photons(axes: Axes, story: Story) -> None:
     _draw_marks(axes, story)
 
 
-def _draw_voltages(axes: Axes, story: Story) -> None:
+def _draw_drives(axes: Axes, story: Story) -> None:
     times = [sample["elapsed_s"] for sample in story.samples]
     channels = list(story.samples[0]["drives"])
     for channel in channels:
@@ -88,9 +88,9 @@ def _draw_voltages(axes: Axes, story: Story) -> None:
             times,
             [sample["drives"][channel] for sample in story.samples],
             lw=1,
-            label=f"squeezer {channel}",
+            label=f"channel {channel}",
         )
-    axes.set_ylabel("voltage, V")
+    axes.set_ylabel(story.drive)
     axes.legend(loc="upper right", fontsize=8, ncols=len(channels))
     _draw_marks(axes, story)
 

@@ -11,6 +11,8 @@ class Story:
 
     Attributes:
         seed: Seed of the simulated bench.
+        controller: Name of the polarization controller.
+        drive: What drives it, with the unit, for the picture.
         began_s: Monotonic time of the start.
         samples: Truth of the bench over time, each with ``elapsed_s``.
         progress: Progress of the calibration, each with ``elapsed_s``.
@@ -20,6 +22,8 @@ class Story:
     """
 
     seed: int
+    controller: str
+    drive: str
     began_s: float = field(default_factory=time.monotonic)
     samples: list[dict[str, Any]] = field(default_factory=list)
     progress: list[dict[str, Any]] = field(default_factory=list)

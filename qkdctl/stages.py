@@ -4,20 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from calibration.clicks import Estimate
-from calibration.polarization import (
-    PolarizationSettings,
-    PolarizationStage,
-    Progress,
-    StageResult,
-)
+from calibration.polarization import PolarizationStage, Progress, StageResult
 from qkdctl.config import Testbed
 from qkdctl.events import estimate_dict
 
 
 def _polarization(config: Testbed) -> PolarizationStage:
     stage = config.stages.polarization
-    settings = PolarizationSettings(**stage.model_dump(exclude={"seed"}))
-    return PolarizationStage(settings, seed=stage.seed)
+    return PolarizationStage(stage, seed=stage.seed)
 
 
 STAGES: dict[str, Callable[[Testbed], PolarizationStage]] = {"polarization": _polarization}

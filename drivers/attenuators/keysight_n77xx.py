@@ -19,16 +19,21 @@ Weak facts, to be checked on first contact with a unit:
 - The resolution, 0.01 dB, and how far a value read back may be off, 0.1 dB, differ by model.
 """
 
-import asyncio
-import math
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from drivers.errors import ReplyError, SettingError, TransportError
-from drivers.outputs import carry_out_all, check_within, unknown_if_lost
-from drivers.registry import Options, register
+from drivers.attenuators.attenuation import (
+    AttenuationOptions,
+    check_attenuation,
+    confirm_attenuation,
+    ensure_value,
+    wait_until_settled,
+)
+from drivers.errors import ReplyError, SettingError
+from drivers.outputs import carry_out_all, unknown_if_lost
+from drivers.registry import register
 from drivers.roles import Actuator, Health, Identity
 from drivers.scpi import pop_errors, query_float, query_identity, query_int, refuse_errors
 from drivers.transport.connect import Connector
@@ -49,12 +54,11 @@ MAX_ATTENUATION_DB: Mapping[str, float | None] = {
 LARGEST_ATTENUATION_DB = 45.0
 METERED_MODELS = ("N7751A", "N7752A")
 POWER_METER_PART = "-001"  # weak
-RESOLUTION_DB = 0.01  # weak
 READ_BACK_TOLERANCE_DB = 0.1  # weak
 POLL_S = 0.02
 
 
-class N77xxOptions(Options):
+class N77xxOptions(AttenuationOptions):
     """Options of a ``keysight-n77xx``: one attenuator of the box."""
 
     slot: int = Field(1, ge=1, le=8, description="Slot of the attenuator, as *OPT? counts.")
@@ -67,39 +71,10 @@ class N77xxOptions(Options):
         le=LARGEST_ATTENUATION_DB,
         description="Largest attenuation sent, dB.",
     )
-    safe_attenuation_db: float | None = Field(
-        None, ge=0, description="What make_safe sets, dB; default: the largest."
-    )
     wavelength_nm: float = Field(1550.0, ge=1260, le=1640, description="Of the light, nm.")
     transition_speed_db_per_s: float | None = Field(
         None, ge=0.1, le=1000, description="Filter speed, dB/s; default: as the unit has it."
     )
-    settle_timeout_s: float = Field(
-        10.0, gt=0, le=600, description="Longest wait for the filter or shutter, s."
-    )
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Longest wait for a reply, s.")
-
-    @field_validator("min_attenuation_db", "max_attenuation_db", "safe_attenuation_db")
-    @classmethod
-    def _whole_steps(cls, attenuation_db: float | None) -> float | None:
-        steps = (attenuation_db or 0.0) / RESOLUTION_DB
-        if abs(steps - round(steps)) > 1e-6:
-            raise ValueError(f"{attenuation_db} dB is no multiple of {RESOLUTION_DB} dB")
-        return attenuation_db
-
-    @model_validator(mode="after")
-    def _ordered_limits(self) -> Self:
-        if not self.min_attenuation_db < self.max_attenuation_db:
-            raise ValueError(
-                f"min_attenuation_db {self.min_attenuation_db:g} must be below "
-                f"max_attenuation_db {self.max_attenuation_db:g}"
-            )
-        if not self.min_attenuation_db <= self.rest_db <= self.max_attenuation_db:
-            raise ValueError(
-                f"safe_attenuation_db {self.rest_db:g} lies outside min_attenuation_db "
-                f"{self.min_attenuation_db:g} to max_attenuation_db {self.max_attenuation_db:g}"
-            )
-        return self
 
     @model_validator(mode="after")
     def _time_for_a_full_move(self) -> Self:
@@ -114,13 +89,6 @@ class N77xxOptions(Options):
                 f"settle_timeout_s {self.settle_timeout_s:g} above that"
             )
         return self
-
-    @property
-    def rest_db(self) -> float:
-        """Attenuation of the safe state, dB."""
-        if self.safe_attenuation_db is None:
-            return self.max_attenuation_db
-        return self.safe_attenuation_db
 
 
 def parse_attenuator_slots(model: str, reply: str) -> list[int]:
@@ -192,15 +160,7 @@ class N77xx:
             ReplyError: A reply does not parse, or another value was read back than was set.
             TransportError: Link lost or filter not settled in time; the attenuation is unknown.
         """
-        options = self._options
-        check_within(
-            self.name,
-            "attenuation",
-            attenuation_db,
-            options.min_attenuation_db,
-            options.max_attenuation_db,
-            "dB",
-        )
+        check_attenuation(self.name, self._options, attenuation_db)
         async with self._transport.exclusive() as link:
             await self._clear_offset(link)
             return await self._attenuate(link, attenuation_db)
@@ -252,7 +212,7 @@ class N77xx:
                 unit="dB",
                 minimum=self._options.min_attenuation_db,
                 maximum=self._options.max_attenuation_db,
-                resolution=RESOLUTION_DB,
+                resolution=self._options.resolution_db,
                 write=self.set_attenuation,
                 read=self.read_attenuation,
             )
@@ -265,12 +225,7 @@ class N77xx:
             await self._command(link, command)
             await self._settle(link, command)
             read_db = await query_float(link, f"{self._input}:ATT?")
-        if not abs(read_db - attenuation_db) <= READ_BACK_TOLERANCE_DB:
-            raise ReplyError(
-                self.name,
-                f"attenuation was set to {attenuation_db:.2f} dB and reads {read_db:.2f} dB",
-            )
-        return read_db
+        return confirm_attenuation(self.name, attenuation_db, read_db, READ_BACK_TOLERANCE_DB)
 
     async def _move_shutter(self, link: Dialogue, *, is_open: bool) -> bool:
         command = f"{self._output}:STAT {int(is_open)}"
@@ -282,17 +237,14 @@ class N77xx:
             raise ReplyError(self.name, "the shutter did not move", sent=command)
         return reads_open
 
-    async def _settle(self, link: Dialogue, command: str) -> None:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._options.settle_timeout_s
-        while not await _query_boolean(link, "*OPC?"):
-            if loop.time() >= deadline_s:
-                raise TransportError(
-                    self.name,
-                    f"not settled within {self._options.settle_timeout_s:g} s",
-                    sent=command,
-                )
-            await asyncio.sleep(POLL_S)
+    async def _settle(self, link: Dialogue, sent: str) -> None:
+        async def is_settled() -> bool:
+            return await _query_boolean(link, "*OPC?")
+
+        timeout_s = self._options.settle_timeout_s
+        await wait_until_settled(
+            self.name, is_settled, timeout_s=timeout_s, poll_s=POLL_S, sent=sent
+        )
 
     async def _identify(self, link: Dialogue) -> Identity:
         identity = await query_identity(link)
@@ -329,12 +281,12 @@ class N77xx:
         await self._open_power_loop(link)
         await self._clear_offset(link)
         wavelength_nm = self._options.wavelength_nm
-        await self._ensure(
-            link, f"{self._input}:WAV", f"{wavelength_nm:.10g}NM", wavelength_nm * 1e-9
-        )
+        text = f"{wavelength_nm:.10g}NM"
+        await ensure_value(link, f"{self._input}:WAV", text, wavelength_nm * 1e-9, self._command)
         speed = self._options.transition_speed_db_per_s
         if speed is not None:
-            await self._ensure(link, f"{self._input}:ATT:SPE", f"{speed:g}", speed)
+            header = f"{self._input}:ATT:SPE"
+            await ensure_value(link, header, f"{speed:g}", speed, self._command)
         return identity
 
     async def _take_up_again(self, link: Dialogue) -> None:
@@ -342,26 +294,11 @@ class N77xx:
 
     async def _open_power_loop(self, link: Dialogue) -> None:
         """Switch closed-loop power control off: it would move the attenuation by itself."""
-        await self._ensure(link, f"{self._output}:POW:CONT", "0", 0.0)
+        await ensure_value(link, f"{self._output}:POW:CONT", "0", 0.0, self._command)
 
     async def _clear_offset(self, link: Dialogue) -> None:
         """Switch the display offset off: what the unit is told and shows would include it."""
-        await self._ensure(link, f"{self._input}:OFFS", "0", 0.0)
-
-    async def _ensure(self, link: Dialogue, header: str, text: str, value: float) -> None:
-        """Write a setting unless it has that value already, since some writes move the filter."""
-
-        async def has_value() -> bool:
-            read = await query_float(link, f"{header}?")
-            return math.isclose(read, value, rel_tol=1e-5, abs_tol=1e-12)
-
-        if await has_value():
-            return
-        command = f"{header} {text}"
-        with unknown_if_lost(self.name, header):
-            await self._command(link, command)
-            if not await has_value():
-                raise ReplyError(self.name, "reads another value than was set", sent=command)
+        await ensure_value(link, f"{self._input}:OFFS", "0", 0.0, self._command)
 
     async def _command(self, link: Dialogue, command: str) -> None:
         await link.write(command)

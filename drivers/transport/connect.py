@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from drivers.errors import SettingError
 from drivers.transport.channel import Channel
 from drivers.transport.framing import LINES, Framing
+from drivers.transport.library import Library, LibraryLink, ThreadedLibrary
 from drivers.transport.remote_serial import remote_serial_channel
 from drivers.transport.serial import SerialChannel
 from drivers.transport.tcp import TcpChannel
@@ -15,7 +17,7 @@ from drivers.transport.transport import Dialogue, Transport
 from drivers.transport.visa import visa_channel
 from drivers.transport.zeromq import ZeroMqChannel
 
-MemoryPorts = Mapping[str, Callable[[], Channel]]
+MemoryPorts = Mapping[str, Callable[[], Channel | Library]]
 SCHEMES = (
     "tcp://HOST:PORT, serial:///dev/NAME, socket://HOST:PORT or rfc2217://HOST:PORT (serial port "
     "behind a network), visa://RESOURCE, zmq://HOST:PORT, zmq-pair://HOST:PORT, memory:NAME"
@@ -27,7 +29,7 @@ class Connector:
 
     Args:
         trace: Traffic log, if wanted.
-        memory: In-process instruments by the name after ``memory:``.
+        memory: In-process instruments, wires or vendor libraries, by the name after ``memory:``.
     """
 
     def __init__(
@@ -67,6 +69,36 @@ class Connector:
             return wire
         return TracedChannel(wire, self._trace, instrument, shows_content=False)
 
+    def library(
+        self,
+        instrument: str,
+        resource: str,
+        importing: Callable[[], Any],
+        *,
+        timeout_s: float = 2.0,
+    ) -> LibraryLink:
+        """Make the link to an instrument that is reached through its vendor's library.
+
+        Args:
+            instrument: Its name.
+            resource: ``memory:NAME`` for a simulated library; else the driver knows what it means.
+            importing: Imports the library and returns it; ImportError says how to install it.
+            timeout_s: Longest wait for one call, s.
+
+        Raises:
+            SettingError: There is no such library in memory.
+        """
+        scheme, _, rest = resource.partition(":")
+        library: Library
+        if scheme == "memory":
+            port = self._memory_port(instrument, rest)
+            if not isinstance(port, Library):
+                raise SettingError(instrument, f"{resource} is a wire, not a library")
+            library = port
+        else:
+            library = ThreadedLibrary(instrument, importing)
+        return LibraryLink(instrument, library, timeout_s=timeout_s, trace=self._trace)
+
     def _wire(self, instrument: str, resource: str, baud_rate: int) -> Channel:
         scheme, _, rest = resource.partition(":")
         match scheme:
@@ -83,10 +115,13 @@ class Connector:
                 host, port = _host_and_port(instrument, resource)
                 return ZeroMqChannel(host, port, is_request=scheme == "zmq")
             case "memory":
-                return self._memory_port(instrument, rest)
+                wire = self._memory_port(instrument, rest)
+                if isinstance(wire, Library):
+                    raise SettingError(instrument, f"{resource} is a library, not a wire")
+                return wire
         raise SettingError(instrument, f"resource {resource!r} is none of {SCHEMES}")
 
-    def _memory_port(self, instrument: str, name: str) -> Channel:
+    def _memory_port(self, instrument: str, name: str) -> Channel | Library:
         if name not in self._memory:
             known = ", ".join(sorted(self._memory)) or "none"
             raise SettingError(

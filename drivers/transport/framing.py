@@ -11,11 +11,14 @@ class Framing:
 
     Attributes:
         write_terminator: Added to every command; may be empty.
-        read_terminator: Ends every reply; None where the channel delivers whole messages (ZeroMQ).
+        read_terminator: Ends every reply; None where the channel delivers whole messages (ZeroMQ),
+            empty where a reply tells its own length and is read by the byte.
+        other_ends: Single bytes that end a reply too, and stay on it to be told apart.
     """
 
     write_terminator: bytes = b"\n"
     read_terminator: bytes | None = b"\n"
+    other_ends: bytes = b""
 
     @property
     def is_stream(self) -> bool:
@@ -24,6 +27,7 @@ class Framing:
 
 
 LINES = Framing()
+BINARY = Framing(write_terminator=b"", read_terminator=b"")
 
 
 class ReceiveBuffer:
@@ -40,9 +44,17 @@ class ReceiveBuffer:
         """Add what the channel delivered."""
         self._data += data
 
-    def take_reply(self, terminator: bytes) -> bytes | None:
-        """Cut the first reply out, without its terminator; None while it is incomplete."""
+    def take_reply(self, terminator: bytes, other_ends: bytes = b"") -> bytes | None:
+        """Cut the first reply out, without its terminator; None while it is incomplete.
+
+        Args:
+            terminator: Ends a reply, and is taken off.
+            other_ends: Bytes of which each ends a reply too, and stays on it.
+        """
         end = self._data.find(terminator, self._searched)
+        others = [self._data.find(other, self._searched) for other in other_ends]
+        if found := [other for other in others if other >= 0 and not 0 <= end <= other]:
+            return self._take(min(found) + 1)
         if end < 0:
             # A terminator may have come in half; everything before that half is searched.
             self._searched = max(0, len(self._data) - len(terminator) + 1)

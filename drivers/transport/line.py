@@ -77,7 +77,7 @@ class Line:
             raise self.lost(str(exc)) from exc
         self._opened += 1
         if self.framing.is_stream and self._opened > 1:
-            await self._drain()
+            await self.drain()
 
     async def close(self) -> None:
         """Disconnect; forget what had arrived."""
@@ -101,7 +101,7 @@ class Line:
         except ChannelError as exc:
             self.is_dirty = True
             self._remark(str(exc))
-        if stale := self._buffer.take_all():
+        if (stale := self._buffer.take_all()).strip():  # blanks may trail any reply
             self._remark(f"dropped {stale!r}, which nobody asked for")
 
     async def send(self, data: bytes, sent: str) -> None:
@@ -123,7 +123,8 @@ class Line:
             return await self._receive(self._channel.receive, timeout_s, sent)
 
         async def receive_line() -> bytes:
-            while (reply := self._buffer.take_reply(terminator)) is None:
+            others = self.framing.other_ends
+            while (reply := self._buffer.take_reply(terminator, others)) is None:
                 if len(self._buffer) > MAX_REPLY_BYTES:
                     raise self.garbled("reply without end", sent, self._buffer.take_all())
                 await self._fill()
@@ -140,6 +141,33 @@ class Line:
             return block
 
         return await self._receive(receive_block, timeout_s, sent)
+
+    async def receive_some(self, within_s: float, sent: str | None) -> bytes:
+        """Wait for the next bytes; return what has arrived, or nothing if it stays silent."""
+        try:
+            async with asyncio.timeout(within_s):
+                if not len(self._buffer):
+                    await self._fill()
+        except TimeoutError:
+            return b""
+        except ChannelError as exc:
+            raise self.lost(str(exc), sent=sent) from exc
+        return self._buffer.take_all()
+
+    async def drain(self) -> None:
+        """Read until nothing has come for a while: a late reply must not answer a new question."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + DRAIN_TIMEOUT_S
+        try:
+            while loop.time() < deadline_s:
+                async with asyncio.timeout(QUIET_S):
+                    await self._fill()
+        except TimeoutError:
+            pass
+        except ChannelError as exc:
+            raise self.lost(str(exc)) from exc
+        if stale := self._buffer.take_all():
+            self._remark(f"drained {len(stale)} bytes")
 
     def lost(
         self, problem: str, *, sent: str | None = None, received: str | None = None
@@ -173,21 +201,6 @@ class Line:
         if not data:
             raise ChannelError("the other side closed the link")
         self._buffer.feed(data)
-
-    async def _drain(self) -> None:
-        """Read until nothing has come for a while: a late reply must not answer a new question."""
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + DRAIN_TIMEOUT_S
-        try:
-            while loop.time() < deadline_s:
-                async with asyncio.timeout(QUIET_S):
-                    await self._fill()
-        except TimeoutError:
-            pass
-        except ChannelError as exc:
-            raise self.lost(str(exc)) from exc
-        if stale := self._buffer.take_all():
-            self._remark(f"drained {len(stale)} bytes")
 
     def _note_failure(self, problem: str) -> None:
         self.is_dirty = True

@@ -79,6 +79,28 @@ class Dialogue:
         with self._watched(is_read=True):
             return await self._line.receive_exactly(n_bytes, self._timeout_s(timeout_s), self._sent)
 
+    async def read_some(self, within_s: float) -> bytes:
+        """Wait for the next bytes of a stream, however many come; none if none came in time.
+
+        Silence is no failure here: whoever reads a stream knows how long it may be silent.
+
+        Raises:
+            TransportError: Link lost.
+        """
+        with self._watched(is_read=True):
+            return await self._line.receive_some(within_s, self._sent)
+
+    async def drain(self) -> None:
+        """Drop what comes, until nothing has for a while.
+
+        An instrument that answers in order has then said all that earlier questions were owed.
+
+        Raises:
+            TransportError: Link lost.
+        """
+        with self._watched(is_read=True):
+            await self._line.drain()
+
     async def query(self, text: str, *, timeout_s: float | None = None) -> str:
         """Send one command and wait for its reply; raises what ``write`` and ``read`` raise."""
         await self.write(text)

@@ -3,7 +3,7 @@
 import click
 
 import qkdctl
-from qkdctl.cli import instruments, observe, operate, run
+from qkdctl.cli import instruments, observe, operate, run, tags
 
 EPILOG = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 daemon not reached."
 
@@ -30,6 +30,7 @@ for command in (
     operate.safe,
     operate.resume,
     operate.stop,
+    tags.tags,
     run.demo,
     run.bench,
     observe.api,

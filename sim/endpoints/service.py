@@ -110,8 +110,8 @@ class ServedInstrument:
     """A front end with its ports, its clock and its faults; endpoints bring it the bytes.
 
     Replies leave in the order in which they are due, whatever the order in which they were
-    promised: one that comes much later by itself holds nothing up. What the fault ``late`` delays
-    is not overtaken on its own stream of bytes: the lines of two replies never mix.
+    promised: one that comes much later by itself holds nothing up. What the faults ``late`` and
+    ``split`` delay is not overtaken on its own stream of bytes: two replies never mix.
 
     Args:
         name: Name on the bench.
@@ -196,6 +196,8 @@ class ServedInstrument:
         self._on_exchange(now_s)
         replies = self.front_end.handle(data, now_s, port)
         self._post(replies, port, peer)
+        if self._self_acting is not None:
+            self._announce_change()  # something may be due earlier now, although nothing is said
         self._on_exchange(now_s)
 
     def reset_line(self) -> None:
@@ -268,11 +270,12 @@ class ServedInstrument:
             line = reply.port, to
             earliest_s = sent_s.get(reply.port, self._late_until_s.get(line, loop_s))
             due_s = max(earliest_s, loop_s + reply.after_s + delay_s)
-            for number, piece in enumerate(self._pieces(reply)):
+            pieces = self._pieces(reply)
+            for number, piece in enumerate(pieces):
                 due_s += SPLIT_GAP_S if number else 0.0
                 self._outbox(reply.port).put(due_s, Outgoing(piece, to))
             sent_s[reply.port] = due_s
-            if delay_s and reply.port not in self._message_ports:
+            if (delay_s or len(pieces) > 1) and reply.port not in self._message_ports:
                 self._late_until_s[line] = due_s
         if replies:
             self._announce_change()

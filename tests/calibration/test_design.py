@@ -29,16 +29,16 @@ def test_a_well_known_fibre_is_aligned_by_the_recommendation() -> None:
     best = recommend(posterior(1e-4), np.random.default_rng(2), SPAN_V)
 
     assert best.excess.mean() < 1e-6
-    assert np.all(np.abs(best.setting_v) <= 5)
+    assert np.all(np.abs(best.setting) <= 5)
 
 
 def test_the_former_recommendation_competes() -> None:
     known = posterior(0.02)
     former = recommend(known, np.random.default_rng(3), SPAN_V)
 
-    best = recommend(known, np.random.default_rng(3), SPAN_V, former.setting_v)
+    best = recommend(known, np.random.default_rng(3), SPAN_V, former.setting)
 
-    expected = CHAIN.excess(best.samples, np.array([best.setting_v, former.setting_v]))
+    expected = CHAIN.excess(best.samples, np.array([best.setting, former.setting]))
     assert expected[:, 0].mean() <= expected[:, 1].mean()
 
 
@@ -101,10 +101,10 @@ def test_the_next_setting_promises_more_than_staying() -> None:
     best = recommend(known, np.random.default_rng(11), SPAN_V)
     setting = next_setting(known, best, np.random.default_rng(12), SPAN_V, COUNTS)
 
-    both = np.array([setting, best.setting_v])
+    both = np.array([setting, best.setting])
     predicted = CHAIN.error_probability(best.samples, both)
     predicted = np.swapaxes(predicted.reshape(len(best.samples), 2, 4), 0, 1)
-    left = CHAIN.rotation(best.samples, best.setting_v[None])[:, 0]
+    left = CHAIN.rotation(best.samples, best.setting[None])[:, 0]
     angles = np.stack([left[:, 2, 1], left[:, 0, 2], left[:, 1, 0]], axis=-1)
     chosen, stay = expected_gain(angles, predicted, COUNTS.ravel())
     assert chosen > stay
@@ -117,7 +117,7 @@ def test_no_measurement_promises_more_than_all_there_is(counts: float) -> None:
     voltages = np.random.default_rng(14).uniform(-5, 5, (40, 4))
     predicted = CHAIN.error_probability(best.samples, voltages)
     predicted = np.swapaxes(predicted.reshape(len(best.samples), 40, 4), 0, 1)
-    remaining = rotation.log(CHAIN.rotation(best.samples, best.setting_v[None])[:, 0])
+    remaining = rotation.log(CHAIN.rotation(best.samples, best.setting[None])[:, 0])
 
     gain = expected_gain(remaining, predicted, np.full(4, counts))
 

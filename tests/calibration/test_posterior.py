@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calibration import design
+from calibration.parameters import Parameters
 from calibration.posterior import (
     MISFIT_RATIO,
     Observations,
@@ -16,7 +17,7 @@ from calibration.posterior import (
     fit,
     log_posterior,
 )
-from calibration.retarders import Parameters, Prior, RetarderChain
+from calibration.retarders import RetarderChain, prior_of_widths
 
 CHAIN = RetarderChain.nominal(2.5)
 SPAN_V = np.array([[-5.0] * 4, [5.0] * 4])
@@ -29,7 +30,7 @@ def observe(
     probability = CHAIN.error_probability(truth, voltages)[0]
     trials = rng.poisson(counts / 4, size=probability.shape)
     return Observations(
-        voltages=voltages,
+        drives=voltages,
         trials=trials.astype(float),
         errors=rng.binomial(trials, probability).astype(float),
         age_s=np.zeros(settings),
@@ -44,7 +45,7 @@ def truth() -> Parameters:
 @pytest.fixture(scope="module")
 def learnt(truth: Parameters) -> RotationPosterior:
     seen = observe(truth, 12, 2000, np.random.default_rng(6))
-    return fit(CHAIN, seen, np.random.default_rng(7), span_v=SPAN_V)
+    return fit(CHAIN, seen, np.random.default_rng(7), span=SPAN_V)
 
 
 def test_enough_counts_leave_one_mode_that_predicts_fresh_settings(
@@ -74,7 +75,7 @@ def test_samples_scatter_about_the_truth_as_far_as_they_claim(truth: Parameters)
     scores = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        learnt = fit(CHAIN, observe(truth, 10, 1000, rng), rng, span_v=SPAN_V)
+        learnt = fit(CHAIN, observe(truth, 10, 1000, rng), rng, span=SPAN_V)
         p = CHAIN.error_probability(learnt.samples(rng, 200), setting).reshape(200, 4)
         scores.append((true_p - p.mean(axis=0)) / p.std(axis=0))
 
@@ -84,7 +85,7 @@ def test_samples_scatter_about_the_truth_as_far_as_they_claim(truth: Parameters)
 def test_few_counts_leave_several_modes(truth: Parameters) -> None:
     rng = np.random.default_rng(9)
 
-    learnt = fit(CHAIN, observe(truth, 3, 100, rng), rng, span_v=SPAN_V)
+    learnt = fit(CHAIN, observe(truth, 3, 100, rng), rng, span=SPAN_V)
 
     assert len(learnt.weights) > 1
     assert learnt.weights.sum() == pytest.approx(1)
@@ -94,7 +95,7 @@ def test_few_counts_leave_several_modes(truth: Parameters) -> None:
 def test_the_same_generator_gives_the_same_posterior(truth: Parameters) -> None:
     seen = observe(truth, 5, 300, np.random.default_rng(10))
 
-    once, again = (fit(CHAIN, seen, np.random.default_rng(1), span_v=SPAN_V) for _ in range(2))
+    once, again = (fit(CHAIN, seen, np.random.default_rng(1), span=SPAN_V) for _ in range(2))
 
     assert json.dumps(once.to_dict()) == json.dumps(again.to_dict())
 
@@ -102,10 +103,10 @@ def test_the_same_generator_gives_the_same_posterior(truth: Parameters) -> None:
 def test_counts_that_no_setting_explains_are_trusted_less(truth: Parameters) -> None:
     rng = np.random.default_rng(11)
     seen = observe(truth, 12, 20_000, rng)
-    elsewhere = seen.voltages + rng.normal(0, 0.2, seen.voltages.shape)
+    elsewhere = seen.drives + rng.normal(0, 0.2, seen.drives.shape)
     wrong = Observations(elsewhere, seen.trials, seen.errors, seen.age_s)
 
-    learnt = fit(CHAIN, wrong, rng, span_v=SPAN_V, reference_v=np.zeros(4))
+    learnt = fit(CHAIN, wrong, rng, span=SPAN_V, reference=np.zeros(4))
 
     assert learnt.chi2_per_dof > 4
     assert learnt.misfit > 0
@@ -116,9 +117,9 @@ def test_counts_that_no_setting_explains_are_trusted_less(truth: Parameters) -> 
 def test_old_counts_weigh_less_under_drift(truth: Parameters) -> None:
     rng = np.random.default_rng(12)
     seen = observe(truth, 6, 5000, rng)
-    aged = Observations(seen.voltages, seen.trials, seen.errors, np.linspace(10, 0, 6))
+    aged = Observations(seen.drives, seen.trials, seen.errors, np.linspace(10, 0, 6))
 
-    learnt = fit(CHAIN, aged, rng, span_v=SPAN_V, drift_rad=0.05)
+    learnt = fit(CHAIN, aged, rng, span=SPAN_V, drift_rad=0.05)
 
     assert learnt.seen is not None
     share = learnt.seen.trials.sum(axis=(1, 2)) / seen.trials.sum(axis=(1, 2))
@@ -142,10 +143,10 @@ def test_settings_without_mismatched_counts_are_enough(truth: Parameters) -> Non
     seen = observe(truth, 20, 4000, rng)
     matched = np.eye(2)
     errors_only = Observations(
-        seen.voltages, seen.trials * matched, seen.errors * matched, seen.age_s
+        seen.drives, seen.trials * matched, seen.errors * matched, seen.age_s
     )
 
-    learnt = fit(CHAIN, errors_only, rng, span_v=SPAN_V)
+    learnt = fit(CHAIN, errors_only, rng, span=SPAN_V)
 
     fresh = rng.uniform(-5, 5, (20, 4))
     off = CHAIN.excess(learnt.modes[:1], fresh) - CHAIN.excess(truth, fresh)
@@ -182,19 +183,30 @@ def test_an_incomplete_stored_posterior_is_refused(learnt: RotationPosterior, mi
     [
         lambda stored: stored.update(weights=["most of it"]),
         lambda stored: stored.update(photons="many"),
-        lambda stored: stored["parameters"].update(scale=[[0.0, 0.0], [0.0]]),
+        lambda stored: stored["parameters"].update(errors=[[0.0, 0.0], [0.0]]),
         lambda stored: stored["chain"].update(half_wave_v=[2.5, 2.5, 2.5, 0.0]),
         lambda stored: stored["chain"].update(centre_v=[0.0]),
         lambda stored: stored["chain"].pop("centre_v"),
         lambda stored: stored["chain"].update(prior_mean=[0.0]),
-        lambda stored: stored["parameters"].update(scale=[[0.0, 0.0, 0.0]]),
+        lambda stored: stored["parameters"].update(errors=[[0.0, 0.0, 0.0]]),
+        lambda stored: stored["chain"].update(kind="prisms"),
+        lambda stored: stored["chain"].pop("kind"),
         lambda stored: stored.update(chain=None),
         lambda stored: stored.update(covariance=[[[1.0]]]),
         lambda stored: stored.update(weights=[float("nan")]),
     ],
     ids=[
         *("text", "photons", "ragged", "no-half-wave", "another-number-of-channels"),
-        *("no-centre", "prior", "shape", "no-chain", "covariance", "weights"),
+        *(
+            "no-centre",
+            "prior",
+            "shape",
+            "unknown-kind",
+            "no-kind",
+            "no-chain",
+            "covariance",
+            "weights",
+        ),
     ],
 )
 def test_a_malformed_stored_posterior_is_refused(
@@ -213,16 +225,14 @@ def test_the_mirror_solution_aligns_as_well(learnt: RotationPosterior, truth: Pa
     mirrored = Parameters(
         fibre=half_turn @ mirror @ mode.fibre @ mirror,
         receiver=mirror @ mode.receiver @ mirror @ half_turn,
-        scale=mode.scale,
-        offset=mode.offset,
-        azimuth=mode.azimuth,
+        errors=mode.errors,
         log_floor=mode.log_floor,
     )
     certain = RotationPosterior(CHAIN, mirrored, 1e-8 * np.eye(CHAIN.size)[None], np.ones(1))
 
     best = design.recommend(certain, np.random.default_rng(14), SPAN_V)
 
-    assert CHAIN.excess(truth, best.setting_v[None])[0, 0] < 0.002
+    assert CHAIN.excess(truth, best.setting[None])[0, 0] < 0.002
 
 
 @pytest.mark.parametrize("floor_log_sigma", [0.6, 5.0])
@@ -231,13 +241,13 @@ def test_the_mirror_solution_aligns_as_well(learnt: RotationPosterior, truth: Pa
 )
 def test_no_table_is_too_extreme(trials: float, errors: float, floor_log_sigma: float) -> None:
     rng = np.random.default_rng(15)
-    chain = CHAIN.with_prior(Prior.of_widths(4, floor_log_sigma=floor_log_sigma))
+    chain = CHAIN.with_prior(prior_of_widths(4, floor_log_sigma=floor_log_sigma))
     table = np.ones((4, 2, 2))
     seen = Observations(rng.uniform(-5, 5, (4, 4)), trials * table, errors * table, np.zeros(4))
 
-    learnt = fit(chain, seen, rng, span_v=SPAN_V, reference_v=np.zeros(4))
+    learnt = fit(chain, seen, rng, span=SPAN_V, reference=np.zeros(4))
 
-    predicted = chain.error_probability(learnt.samples(rng, 400), seen.voltages)
+    predicted = chain.error_probability(learnt.samples(rng, 400), seen.drives)
     assert np.all((predicted > 0) & (predicted < 1))
     assert learnt.weights.sum() == pytest.approx(1)
     assert np.isfinite(learnt.chi2_per_dof)
@@ -248,7 +258,7 @@ def test_without_any_count_only_the_prior_speaks() -> None:
     nothing = np.zeros((2, 2, 2))
     seen = Observations(rng.uniform(-5, 5, (2, 4)), nothing, nothing, np.zeros(2))
 
-    learnt = fit(CHAIN, seen, rng, span_v=SPAN_V)
+    learnt = fit(CHAIN, seen, rng, span=SPAN_V)
 
     known = CHAIN.prior.precision > 0
     believed = learnt.controller_prior(widening=1.0).precision[known]

@@ -529,6 +529,15 @@ def test_the_settings_budget_is_kept(max_settings: int, rivals: int) -> None:
     assert "the budget was spent before the target was shown" in result.reason
 
 
+def test_what_a_search_remarks_on_its_finding_is_told_with_the_result() -> None:
+    finding = found(remark="nothing better is within reach")
+
+    result = conduct(FakeBench(), ScriptedSearch([finding])).result
+
+    assert result.outcome == "accepted"
+    assert result.reason.endswith("1.00 % predicted; nothing better is within reach")
+
+
 def test_a_verification_stops_early_when_the_floor_was_predicted_too_high() -> None:
     bench = FakeBench()
 

@@ -146,7 +146,7 @@ def test_a_nudged_fibre_is_caught_without_losing_the_lock(advice: Advice) -> Non
     hold(tracker, twin, 100, drift_rad=0.003)
     twin.kick(np.array([0.04, -0.03, 0.03]))
 
-    excess, reports, _ = hold(tracker, twin, 100, drift_rad=0.003, start_s=10.0)
+    excess, reports, _ = hold(tracker, twin, 300, drift_rad=0.003, start_s=10.0)
 
     assert not any(report.lost for report in reports)
     assert np.mean(excess[50:]) < 0.0003

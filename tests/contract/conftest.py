@@ -170,7 +170,8 @@ class Live:
             for pattern, instead in commands.items():
                 if found := re.search(pattern, data):
                     heard = found.expand(instead) if isinstance(instead, bytes) else instead(found)
-                    echoes[heard] = found.group()
+                    if self.unit.manners.echoes:
+                        echoes[heard] = found.group()
                     data = data.replace(found.group(), heard)
             return data
 

@@ -28,6 +28,12 @@ async def light_unevenly(live: Any) -> None:
     assert np.diff(rates_hz).min() > 0.2 * rates_hz.max() / len(rates_hz)
 
 
+def counted_hz(live: Any) -> float:
+    """Clicks per second to expect on the inputs that are in use: not every unit has all four."""
+    detectors = [number - 1 for number in live.inputs]
+    return float(live.expected_hz().sum(axis=0)[detectors].sum())
+
+
 def test_the_shutter_opens_and_shuts(shutter: Any) -> None:
     async def story(live: Any) -> None:
         await live.driver.make_safe()
@@ -155,7 +161,7 @@ def test_a_count_lasts_at_least_as_long_as_asked(counter: Any) -> None:
 def test_counts_agree_with_the_light(counter: Any) -> None:
     async def story(live: Any) -> None:
         await live.light(is_on=True)
-        rate_hz = live.sim.truth()["detection_rate_hz"]
+        rate_hz = counted_hz(live)
         counts = await live.driver.count(0.2, live.inputs)
         n = sum(counts.by_input.values())
         assert within_statistics(n, rate_hz * counts.duration_s)
@@ -168,8 +174,10 @@ def test_each_input_counts_its_own_detector(counter: Any) -> None:
     async def story(live: Any) -> None:
         await light_unevenly(live)
         counts = await live.driver.count(0.2, live.inputs)
-        for number, expected_hz in zip(live.inputs, live.expected_hz().sum(axis=0), strict=True):
-            assert within_statistics(counts.by_input[number], expected_hz * counts.duration_s)
+        expected_hz = live.expected_hz().sum(axis=0)
+        for number in live.inputs:
+            expected = expected_hz[number - 1] * counts.duration_s
+            assert within_statistics(counts.by_input[number], expected)
 
     counter.run(story)
 
@@ -178,7 +186,7 @@ def test_each_input_counts_its_own_detector(counter: Any) -> None:
 def test_counts_at_the_same_time_are_those_of_their_own_windows(counter: Any) -> None:
     async def story(live: Any) -> None:
         await live.light(is_on=True)
-        rate_hz = live.sim.truth()["detection_rate_hz"]
+        rate_hz = counted_hz(live)
         durations_s = (0.03, 0.1, 0.05)
         async with asyncio.TaskGroup() as tasks:
             counting = [tasks.create_task(live.driver.count(d, live.inputs)) for d in durations_s]
@@ -195,7 +203,7 @@ def test_a_count_begins_after_it_was_asked_for(counter: Any) -> None:
         await live.light(is_on=True)
         await live.driver.count(0.1, live.inputs)
         await live.light(is_on=False)
-        rate_hz = live.sim.truth()["detection_rate_hz"]
+        rate_hz = counted_hz(live)
         counts = await live.driver.count(0.1, live.inputs)
         assert within_statistics(sum(counts.by_input.values()), rate_hz * counts.duration_s)
 
@@ -247,7 +255,7 @@ def test_it_counts_again_after_a_power_cycle(counter: Any) -> None:
         await live.light(is_on=True)
         await live.fault("power-cycle")
         await live.works_within(5)
-        rate_hz = live.sim.truth()["detection_rate_hz"]
+        rate_hz = counted_hz(live)
         counts = await live.driver.count(0.1, live.inputs)
         n = sum(counts.by_input.values())
         assert within_statistics(n, rate_hz * counts.duration_s)

@@ -62,8 +62,9 @@ def run_laboratory(tmp_path: Path) -> Run:
         seed: int = 5,
         change: Callable[[dict[str, Any]], None] = lambda document: None,
         state: str = "state",
+        example: Path = EXAMPLE,
     ) -> Laboratory:
-        document = tomllib.loads(EXAMPLE.read_text())
+        document = tomllib.loads(example.read_text())
         change(document)
         return virtual_time.run(_live(document, seed, tmp_path / state, story))
 

@@ -8,11 +8,12 @@ from qkdctl.config import Testbed, TestbedFileError, load_testbed
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 EXAMPLE = Path(__file__).parents[2] / "examples" / "polarization-bb84.toml"
+PADDLES = EXAMPLE.with_name("bench-paddles.toml")
 
 
-def mistakes_in(tmp_path: Path, old: str, new: str) -> list[str]:
+def mistakes_in(tmp_path: Path, old: str, new: str, example: Path = EXAMPLE) -> list[str]:
     """Load the example with one piece of text replaced, return what is said about it."""
-    text = EXAMPLE.read_text()
+    text = example.read_text()
     assert text.count(old) >= 1, f"{old!r} is not in the example"
     path = tmp_path / "mine.toml"
     path.write_text(text.replace(old, new, 1))
@@ -110,3 +111,25 @@ def test_an_intensity_that_is_not_defined_is_named(tmp_path: Path) -> None:
 def test_the_model_sampler_wants_one_knob_per_retarder(tmp_path: Path) -> None:
     (problem,) = mistakes_in(tmp_path, '"squeezer-3", "squeezer-4"]', '"squeezer-3"]')
     assert "one knob per retarder" in problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[0.25, 0.5, 0.25]", "[0.25, 0.5]", "knows 2 paddles (retardance_waves) but 3 knobs"),
+        ("[0.25, 0.5, 0.25]", "[0.25, 1.5, 0.25]", "retardance_waves.1: Input should be less"),
+        ('actuator = "paddles"', 'actuator = "paddle"', "'squeezers' or 'paddles'"),
+        ('actuator = "paddles"', "", "belongs to actuator 'paddles'"),
+        ('sampler = "model"', "half_wave_v = 2.5", "half_wave_v belongs to actuator 'squeezers'"),
+        ("retardance_sigma_waves = 0.02", "retardance_sigma_waves = 0", "greater than 0"),
+        ('"paddle-2", "paddle-3"]', '"paddle-2"]', "one knob per retarder"),
+    ],
+    ids=["number", "a-wave", "actuator", "no-actuator", "foreign-key", "sigma", "knobs"],
+)
+def test_a_mistake_about_paddles_is_told_once_and_clearly(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    (problem,) = mistakes_in(tmp_path, old, new, PADDLES)
+
+    assert "stages.polarization" in problem
+    assert said in problem

@@ -180,6 +180,18 @@ async def test_a_late_reply_of_one_client_does_not_hold_up_another() -> None:
 
 
 @in_virtual_time
+async def test_the_pieces_of_one_reply_do_not_mix_with_those_of_another() -> None:
+    parrot = serve()
+    parrot.set_fault("split")
+    parrot.receive(b"0 first\n")
+    await asyncio.sleep(0.001)
+    parrot.receive(b"0 second\n")
+
+    pieces = [word for _, word in await take(parrot, 6)]
+    assert "".join(pieces) == "firstsecond"
+
+
+@in_virtual_time
 async def test_a_late_reply_is_late() -> None:
     parrot = serve()
     parrot.set_fault("late")

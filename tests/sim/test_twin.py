@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sim.fibre import FibreSettings
+from sim.paddles import PaddleSettings
 from sim.receiver import ReceiverSettings
 from sim.source import SourceSettings
 from sim.squeezers import SqueezerSettings
@@ -379,3 +380,95 @@ def test_a_turned_fibre_shows_in_the_total_rotation() -> None:
 
     expected = before @ fibre.T @ rotation(vector) @ fibre
     np.testing.assert_allclose(twin.rotation(1.0), expected, atol=1e-12)
+
+
+# --- paddles, bias currents, arrivals, monitor tap
+
+
+def with_paddles(seed: int = 0) -> Twin:
+    return lit(replace(STILL, controller=PaddleSettings(), seed=seed))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_angles_align_any_fibre_with_paddles(seed: int) -> None:
+    twin = with_paddles(seed)
+    for paddle, angle_deg in enumerate(twin.best_drives(0.0), start=1):
+        twin.paddles.turn(paddle, angle_deg, start_s=-50.0, speed_deg_per_s=400.0)
+
+    assert twin.qber(0.0) == pytest.approx(twin.best_qber(0.0), abs=1e-9)
+    assert twin.qber(0.0) - twin.qber_floor() < 0.003
+
+
+def test_a_link_has_the_controller_that_it_was_given_and_says_so() -> None:
+    with pytest.raises(ValueError, match="no squeezers"):
+        _ = with_paddles().squeezers
+    with pytest.raises(ValueError, match="no fibre paddles"):
+        _ = lit().paddles
+
+
+def test_a_turning_paddle_shows_in_the_middle_of_a_window() -> None:
+    still, turned = with_paddles(), with_paddles()
+    turned.paddles.turn(1, 20.0, start_s=1.0, speed_deg_per_s=400.0)
+
+    assert np.array_equal(still.counts(0.0, 0.5), turned.counts(0.0, 0.5))
+    assert not np.array_equal(still.counts(1.5, 0.5), turned.counts(1.5, 0.5))
+
+
+def test_arrivals_are_the_tags_with_their_whole_time() -> None:
+    since_sync, since_start = aligned().tags(0.0, 0.35), aligned().arrivals(0.0, 0.35)
+    period_ps = aligned().sync_period_ps
+
+    for detector in range(1, 5):
+        times = since_start[detector]
+        assert np.all(np.diff(times) > 0)
+        assert times[-1] == pytest.approx(0.35e12, rel=0.01)
+        apart = np.abs((times % period_ps) - since_sync[detector])
+        assert np.all(np.minimum(apart, period_ps - apart) < 1.01)
+
+
+def test_without_bias_a_detector_counts_nothing() -> None:
+    twin = aligned()
+    twin.nanowires.set_bias(3, 0.0, now_s=-1.0)
+
+    counts = twin.counts(0.0, 0.5)
+
+    assert counts[2] == 0
+    assert np.all(counts[[0, 1, 3]] > 1000)
+
+
+def test_the_bias_counts_from_when_it_was_set() -> None:
+    twin = aligned()
+    twin.nanowires.set_bias(1, 0.0, now_s=0.25)
+
+    times = twin.arrivals(0.0, 0.5)[1]
+
+    assert times.size > 1000
+    assert times.max() <= 0.25e12 + twin.sync_period_ps
+
+
+def test_a_higher_bias_raises_the_dark_counts() -> None:
+    twin = Twin(STILL, start_s=0.0)
+    twin.nanowires.set_bias(2, 21.0, now_s=-1.0)
+
+    counts = twin.counts(0.0, 10.0)
+
+    assert counts[1] / counts[0] == pytest.approx(np.exp(4), rel=0.3)
+
+
+def test_the_monitor_sees_what_leaves_alice_brighter_by_its_tap() -> None:
+    twin = lit()
+    photons_hz = twin.source.mean_photons().mean() * 1e8
+
+    leaving_w = photons_hz * 1.2816e-19
+
+    assert twin.monitor_power_w(0.0) == pytest.approx(1e5 * leaving_w, rel=1e-3)
+
+
+def test_the_monitor_follows_attenuator_and_shutter() -> None:
+    twin = lit()
+    full_w = twin.monitor_power_w(0.0)
+    twin.attenuator.move_to(30.0, now_s=1.0)
+
+    assert twin.monitor_power_w(100.0) == pytest.approx(full_w / 10)
+    twin.attenuator.set_shutter(False, now_s=200.0)
+    assert twin.monitor_power_w(300.0) == 0

@@ -28,6 +28,7 @@ class Manners:
         shifts: What somebody there might do that has an output differ from what the unit shows.
         preset: What makes it power up in another state than its driver needs.
         options: Options that have the driver set it up otherwise than it powers up.
+        echoes: Whether it may echo what it heard, which then must look like what was sent.
         is_set_up: Whether the driver sets anything up when it opens the link.
         hasty: Settings of the simulated unit that are quicker, for where time is real.
     """
@@ -42,6 +43,7 @@ class Manners:
     shifts: Sequence[bytes] = ()
     preset: Sequence[bytes] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    echoes: bool = True
     is_set_up: bool = True
     hasty: Mapping[str, Any] = field(default_factory=dict)
 

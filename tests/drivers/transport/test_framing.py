@@ -1,5 +1,6 @@
 """Replies are cut out of the stream alike, however the bytes arrive."""
 
+import re
 from itertools import pairwise
 
 from hypothesis import given
@@ -58,3 +59,19 @@ def test_a_line_after_a_block_is_found_though_the_block_was_searched() -> None:
     buffer.feed(b"\n")
 
     assert buffer.take_reply(b"\n") == b"ef"
+
+
+OTHERS = b"\r!"
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"\n", b"\r", b"!", b"\r\n"]), max_size=20))
+def test_other_ends_cut_replies_too_and_stay_on_them(chunks: list[bytes]) -> None:
+    stream, buffer, replies = b"".join(chunks), ReceiveBuffer(), []
+    for chunk in chunks:
+        buffer.feed(chunk)
+        while (reply := buffer.take_reply(b"\n", OTHERS)) is not None:
+            replies.append(reply)
+
+    *expected, rest = re.split(rb"(?<=[\n\r!])", stream)
+    assert replies == [each.removesuffix(b"\n") for each in expected]
+    assert buffer.take_all() == rest

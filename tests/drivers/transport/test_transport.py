@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from drivers.errors import RejectedError, ReplyError, SettingError, TransportError
-from drivers.transport.framing import MAX_REPLY_BYTES
+from drivers.transport.framing import BINARY, MAX_REPLY_BYTES
 from drivers.transport.memory import MemoryChannel
 from drivers.transport.trace import Trace
 from drivers.transport.transport import Dialogue, Framing, Transport
@@ -389,6 +389,26 @@ async def test_a_binary_reply_and_the_line_after_it_are_told_apart() -> None:
         assert channel.received.get_nowait() == b"\x05\x00\n"
 
 
+async def test_what_earlier_questions_were_owed_is_dropped_until_the_line_is_quiet() -> None:
+    async with silent(BINARY) as (channel, transport), transport.exclusive() as link:
+        loop = asyncio.get_running_loop()
+        channel.deliver(b"old")
+        loop.call_later(0.08, channel.deliver, b"older")
+        await link.drain()
+        channel.deliver(b"new")
+
+        assert await link.read_exactly(3) == b"new"
+
+
+async def test_a_line_that_is_never_quiet_is_not_waited_for_for_ever() -> None:
+    async with silent(BINARY) as (channel, transport), transport.exclusive() as link:
+        loop = asyncio.get_running_loop()
+        for n in range(100):
+            loop.call_later(0.05 * n, channel.deliver, b"more")
+        async with asyncio.timeout(1.5):
+            await link.drain()
+
+
 async def test_messages_are_replies_as_they_are_even_empty_ones() -> None:
     async with silent(Framing(b"", None)) as (channel, transport):
         channel.deliver(b"")
@@ -502,3 +522,30 @@ async def test_a_cancelled_wait_for_the_lock_changes_nothing(use: str) -> None:
 
         assert waiting.cancelled()
         assert echo.channel.opened == 1
+
+
+async def test_a_stream_is_read_as_it_comes() -> None:
+    async with silent() as (channel, transport), transport.exclusive() as link:
+        channel.deliver(b"line\n\x01\x02")
+        assert await link.read() == "line"
+        assert await link.read_some(0.2) == b"\x01\x02"
+        channel.deliver(b"\x03")
+        assert await link.read_some(0.2) == b"\x03"
+
+
+async def test_a_stream_may_be_silent() -> None:
+    async with silent() as (channel, transport):
+        async with transport.exclusive() as link:
+            assert await link.read_some(0.2) == b""
+            channel.deliver(b"\x01")
+            assert await link.read_some(0.2) == b"\x01"
+        assert transport.health().errors == 0
+
+
+async def test_a_stream_that_is_cut_off_is_a_lost_link() -> None:
+    async with silent() as (channel, transport):
+        async with transport.exclusive() as link:
+            channel.hang_up()
+            with pytest.raises(TransportError):
+                await link.read_some(0.2)
+        assert transport.health().errors == 1

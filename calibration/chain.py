@@ -1,0 +1,348 @@
+"""Polarization controllers as chains of linear retarders between two unknown fibres.
+
+Whatever drives it, a controller is a chain of K linear retarders with axes in the S1-S2 plane::
+
+    R = receiver . E_K ... E_2 E_1 . fibre,   E_k = exp(retardance_k [n_k]x)
+    n_k = (cos azimuth_k, sin azimuth_k, 0)
+
+``receiver`` and ``fibre`` are any rotations. Measuring in basis ``a`` (Z, X) what was sent in
+basis ``b`` errs with probability ``p_ab = (1 - V R_ab) / 2``, ``V = 1 - 2 floor``.
+
+A model of one kind of controller is a small subclass of :class:`Chain`: it says how azimuths and
+retardances follow from the drives, and what every uncertain number does to them. Redundancies
+between these numbers and the two rotations are its business too: they are left out of ``free``. One
+discrete redundancy remains, the mirror S3 -> -S3 of both rotations: it predicts the same counts at
+every setting and is harmless.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import rotation
+from calibration.parameters import Parameters, Prior
+
+Array = NDArray[np.float64]
+
+FLAT_PRECISION = 1e-2
+"""Precision, rad^-2, that stands for no knowledge of an angle in a curvature matrix."""
+
+LARGEST_LOG_FLOOR = float(np.log(0.45))
+"""Above it there is hardly any signal, and at 0.5 the states are exchanged."""
+
+
+def wrap_angle(angle: Array) -> Array:
+    """Bring angles into [-pi, pi)."""
+    wrapped: Array = np.mod(angle + np.pi, 2 * np.pi) - np.pi
+    return wrapped
+
+
+def rotated_elements(behind: Array, in_front: Array) -> tuple[Array, Array]:
+    """Compute the elements ``R_ab`` that counts show, and how they change.
+
+    A rotation ``x`` inserted between the two parts changes ``R_ab = l_a . r_b`` by
+    ``x . (r_b x l_a)``, with ``r_b`` the sent state and ``l_a`` the analyser both seen there.
+
+    Args:
+        behind: Rotation behind that place, shape ``(..., 3, 3)``.
+        in_front: Rotation in front of it, same shape or broadcastable.
+
+    Returns:
+        ``R_ab``, shape ``(..., 4)``, and ``r_b x l_a``, shape ``(..., 4, 3)``; ``ab`` flattened,
+        measured basis by sent basis.
+    """
+    analysers = behind[..., :2, None, :]
+    sent = np.swapaxes(in_front, -1, -2)[..., None, :2, :]
+    block = np.sum(analysers * sent, axis=-1)
+    torque = rotation.cross(sent, analysers)
+    shape = block.shape[:-2]
+    return block.reshape(*shape, 4), torque.reshape(*shape, 4, 3)
+
+
+@dataclass(frozen=True)
+class Chain(ABC):
+    """What is known of a controller before anything is measured.
+
+    The drives of a setting are an array of K numbers in the controller's own unit. A *nominal
+    radian* is the change of a drive that should turn its retarder, by axis or by retardance, by one
+    radian on the Stokes sphere.
+
+    Attributes:
+        prior: Beliefs about the controller's errors and the floor.
+    """
+
+    prior: Prior
+
+    kind: ClassVar[str]
+    """Name under which such a model is stored."""
+
+    @property
+    @abstractmethod
+    def half_turn(self) -> Array:
+        """Change of each drive that is pi nominal radians, shape ``(K,)``."""
+
+    @property
+    @abstractmethod
+    def error_count(self) -> int:
+        """Number of errors, E: the first K say how far a nominal radian may be relied on."""
+
+    @property
+    @abstractmethod
+    def free(self) -> NDArray[np.intp]:
+        """Errors that counts can tell, shape ``(F,)``; the others stay at zero (the gauge)."""
+
+    @property
+    @abstractmethod
+    def angles(self) -> slice:
+        """Those of the free errors that are angles without limits: they repeat after 2 pi."""
+
+    @abstractmethod
+    def period(self, parameters: Parameters) -> Array:
+        """Give the change of a drive after which its retarder acts alike, shape ``(B, K)``."""
+
+    @abstractmethod
+    def azimuth_and_retardance(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
+        """Tell what the drives make of each retarder, rad.
+
+        Args:
+            parameters: A batch of B.
+            drives: Shape ``(M, K)``, or ``(B, M, K)`` for settings of each member's own.
+
+        Returns:
+            Stokes azimuths of the axes and retardances, both broadcastable to ``(B, M, K)``.
+        """
+
+    @abstractmethod
+    def drive_axes(self, parameters: Parameters, by_retardance: Array, by_azimuth: Array) -> Array:
+        """Tell what a change of each drive does.
+
+        Args:
+            parameters: A batch of B.
+            by_retardance: Rotation vector per radian of each retardance, shape ``(B, M, K, 3)``.
+            by_azimuth: The same of each azimuth.
+
+        Returns:
+            Rotation vector per nominal radian of each drive, shape ``(B, M, K, 3)``.
+        """
+
+    @abstractmethod
+    def error_axes(self, drives: Array, by_retardance: Array, by_azimuth: Array) -> list[Array]:
+        """Tell what a change of each free error does.
+
+        Args:
+            drives: Settings, as for :meth:`azimuth_and_retardance`.
+            by_retardance: Rotation vector per radian of each retardance, shape ``(B, M, K, 3)``.
+            by_azimuth: The same of each azimuth.
+
+        Returns:
+            Rotation vectors per unit, in groups of shape ``(B, M, n, 3)`` in the order of ``free``.
+        """
+
+    @property
+    def channels(self) -> int:
+        """Number of retarders, K."""
+        return len(self.half_turn)
+
+    @property
+    def size(self) -> int:
+        """Number of free parameters, P = F + 7."""
+        return len(self.free) + 7
+
+    def with_prior(self, prior: Prior) -> Self:
+        """Keep the hardware, change the beliefs."""
+        return replace(self, prior=prior)
+
+    def is_like(self, other: Chain) -> bool:
+        """Tell whether another chain describes the same hardware, beliefs apart."""
+        return self._hardware() == other._hardware()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain lists, for storing; ``kind`` tells models apart."""
+        return {
+            "prior_mean": self.prior.mean.tolist(),
+            "prior_precision": self.prior.precision.tolist(),
+            **self._hardware(),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """Restore what :meth:`to_dict` gave, ``kind`` left out.
+
+        Raises:
+            KeyError: The prior is missing.
+            TypeError: Something else is missing, or unknown.
+            ValueError: Something is malformed.
+        """
+        values = {name: np.asarray(value, dtype=float) for name, value in stored.items()}
+        prior = Prior(values.pop("prior_mean"), values.pop("prior_precision"))
+        return cls(prior=prior, **values)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Parameters:
+        """Draw parameters from the prior.
+
+        Returns:
+            A batch of ``count``; the floor is at its prior median.
+        """
+        prior = self.prior
+        known = prior.precision > 0
+        sigma = np.where(known, 1 / np.sqrt(np.where(known, prior.precision, 1.0)), 0.0)
+        errors = prior.mean + sigma * rng.normal(size=(count, len(sigma)))
+        errors = np.where(known, errors, rng.uniform(-np.pi, np.pi, size=errors.shape))
+        errors[:, -1] = prior.mean[-1]
+        start = Parameters(
+            fibre=rotation.random(rng, count),
+            receiver=rotation.random(rng, count),
+            errors=np.zeros((count, self.error_count)),
+            log_floor=np.zeros(count),
+        )
+        return self.step(start, np.concatenate([np.zeros((count, 6)), errors], axis=-1))
+
+    def step(self, parameters: Parameters, tangent: Array) -> Parameters:
+        """Move along tangent vectors.
+
+        Args:
+            parameters: A batch of B.
+            tangent: Shape ``(B, P)``, ordered: fibre (3), receiver (3), free errors (F), log floor.
+        """
+        moved = parameters.errors[:, self.free] + tangent[:, 6:-1]
+        moved[:, self.angles] = wrap_angle(moved[:, self.angles])
+        errors = parameters.errors.copy()
+        errors[:, self.free] = moved
+        return Parameters(
+            fibre=rotation.exp(tangent[:, :3]) @ parameters.fibre,
+            receiver=parameters.receiver @ rotation.exp(tangent[:, 3:6]),
+            errors=errors,
+            log_floor=np.minimum(parameters.log_floor + tangent[:, -1], LARGEST_LOG_FLOOR),
+        )
+
+    def log_prior(self, parameters: Parameters) -> tuple[Array, Array, Array]:
+        """Evaluate the prior.
+
+        Returns:
+            Log density up to a constant, shape ``(B,)``; its gradient, shape ``(B, P)``; the
+            precision to add to the diagonal of a curvature matrix, shape ``(P,)``.
+        """
+        errors = parameters.errors[:, self.free]
+        away = np.concatenate([errors, parameters.log_floor[:, None]], axis=-1) - self.prior.mean
+        away[:, self.angles] = wrap_angle(away[:, self.angles])
+        gradient = np.zeros((len(parameters), self.size))
+        gradient[:, 6:] = -self.prior.precision * away
+        precision = np.full(self.size, FLAT_PRECISION)
+        precision[6:] = np.maximum(self.prior.precision, FLAT_PRECISION)
+        return 0.5 * np.sum(gradient[:, 6:] * away, axis=-1), gradient, precision
+
+    def controller(self, parameters: Parameters, drives: Array) -> Array:
+        """Compute the rotation of the controller alone, shape ``(B, M, 3, 3)``."""
+        return self._products(parameters, drives)[-1]
+
+    def rotation(self, parameters: Parameters, drives: Array) -> Array:
+        """Compute the rotation from sender to receiver, shape ``(B, M, 3, 3)``."""
+        controller = self.controller(parameters, drives)
+        whole: Array = parameters.receiver[:, None] @ controller @ parameters.fibre[:, None]
+        return whole
+
+    def error_probability(self, parameters: Parameters, drives: Array) -> Array:
+        """Predict the error probabilities ``p_ab``.
+
+        Returns:
+            Shape ``(B, M, 2, 2)``: member, setting, measured basis, sent basis.
+        """
+        block = self.rotation(parameters, drives)[..., :2, :2]
+        return 0.5 * (1 - parameters.visibility[:, None, None, None] * block)
+
+    def excess(self, parameters: Parameters, drives: Array) -> Array:
+        """Predict the QBER (mean of both bases) above the floor, shape ``(B, M)``."""
+        block = self.rotation(parameters, drives)
+        matched = block[..., 0, 0] + block[..., 1, 1]
+        return 0.25 * parameters.visibility[:, None] * (2 - matched)
+
+    def actuator_axes(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
+        """Compute the controller and what a small change of each drive does to it.
+
+        ``E(u + du) = E(u) exp([sum_k axis_k dx_k]x)`` with ``dx_k`` in nominal radians.
+
+        Returns:
+            The controller's rotation, shape ``(B, M, 3, 3)``, and the axes in the frame in front of
+            the controller, shape ``(B, M, K, 3)``.
+        """
+        products = self._products(parameters, drives)
+        turns = self._element_axes(parameters, drives, products)
+        return products[-1], self.drive_axes(parameters, *turns)
+
+    def linearise(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
+        """Predict the error probabilities and their derivatives.
+
+        Args:
+            parameters: A batch of B.
+            drives: Settings, shape ``(M, K)``.
+
+        Returns:
+            Probabilities ``p_ab``, shape ``(B, M, 4)`` with ``ab`` flattened, and derivatives along
+            the tangent vectors of :meth:`step`, shape ``(B, M, P, 4)``.
+        """
+        controller, axes = self.tangent_axes(parameters, drives)
+        behind = parameters.receiver[:, None] @ controller
+        block, torque = rotated_elements(behind, parameters.fibre[:, None])
+        visibility = parameters.visibility[:, None, None]
+        slope = np.empty((*block.shape[:2], self.size, 4))
+        slope[..., :-1, :] = axes @ np.swapaxes(torque, -1, -2)
+        slope[..., :-1, :] *= -0.5 * visibility[..., None]
+        slope[..., -1, :] = parameters.floor[:, None, None] * block
+        return 0.5 * (1 - visibility * block), slope
+
+    def tangent_axes(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
+        """See what every parameter but the floor does, as a rotation in front of the controller.
+
+        Returns:
+            The controller's rotation, shape ``(B, M, 3, 3)``, and for each tangent direction of
+            :meth:`step` the rotation vector per unit, shape ``(B, M, P - 1, 3)``.
+        """
+        products = self._products(parameters, drives)
+        turns = self._element_axes(parameters, drives, products)
+        axes = np.empty((*products[-1].shape[:2], self.size - 1, 3))
+        axes[..., 0:3, :] = np.eye(3)
+        axes[..., 3:6, :] = products[-1]
+        first = 6
+        for group in self.error_axes(drives, *turns):
+            axes[..., first : first + group.shape[-2], :] = group
+            first += group.shape[-2]
+        return products[-1], axes
+
+    def _hardware(self) -> dict[str, Any]:
+        names = [each.name for each in fields(self) if each.name != "prior"]
+        return {"kind": self.kind, **{name: getattr(self, name).tolist() for name in names}}
+
+    def _products(self, parameters: Parameters, drives: Array) -> list[Array]:
+        """Multiply up the chain: ``E_1``, ``E_2 E_1``, and so on."""
+        retarders = rotation.in_plane(*self.azimuth_and_retardance(parameters, drives))
+        products = [retarders[..., 0, :, :]]
+        for channel in range(1, self.channels):
+            products.append(retarders[..., channel, :, :] @ products[-1])
+        return products
+
+    def _element_axes(
+        self, parameters: Parameters, drives: Array, products: list[Array]
+    ) -> tuple[Array, Array]:
+        """See changes of each retardance and each azimuth from in front of the controller.
+
+        Returns:
+            Rotation vectors per radian, both of shape ``(B, M, K, 3)``.
+        """
+        azimuth, _ = self.azimuth_and_retardance(parameters, drives)
+        cosine, sine = np.cos(azimuth)[..., None], np.sin(azimuth)[..., None]
+        by_retardance = np.empty((*products[0].shape[:2], self.channels, 3))
+        by_azimuth = np.empty_like(by_retardance)
+        before: Array = np.array([0.0, 0.0, 1.0])
+        for k, product in enumerate(products):  # an axis is unchanged by its own retarder
+            by_retardance[..., k, :] = (
+                cosine[..., k, :] * product[..., 0, :] + sine[..., k, :] * product[..., 1, :]
+            )
+            by_azimuth[..., k, :] = product[..., 2, :] - before
+            before = product[..., 2, :]
+        return by_retardance, by_azimuth

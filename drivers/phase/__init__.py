@@ -1,0 +1,1 @@
+"""Drivers of what sets optical phase: piezos, fibre stretchers, modulator bias."""

@@ -1,0 +1,1 @@
+"""File formats of time tags, one module each; ``timetags.files`` is their one face."""
