@@ -92,6 +92,8 @@ class TwoStreams:
         channel_b: Its channel.
         to_a: Translates times of the second clock to the first, before a delay is taken off; it
             keeps their order. None where both have the same clock.
+        piece_tags: Tags handled at a time; None for CHUNK_TAGS. Fewer take longer, and let a
+            translation that learns on the way learn sooner.
     """
 
     blocks_a: Iterable[TagBlock]
@@ -99,10 +101,12 @@ class TwoStreams:
     blocks_b: Iterable[TagBlock]
     channel_b: int
     to_a: Callable[[Times], Times] | None = None
+    piece_tags: int | None = None
 
     def match(self, reach_ps: int, delay_ps: int = 0) -> "Matches":
         """Take both channels side by side, see ChannelPair."""
-        source_a, source_b = in_pieces(self.blocks_a), in_pieces(self.blocks_b)
+        tags = self.piece_tags or CHUNK_TAGS
+        source_a, source_b = in_pieces(self.blocks_a, tags), in_pieces(self.blocks_b, tags)
 
         def to_a(times_ps: Times) -> Times:
             return (times_ps if self.to_a is None else self.to_a(times_ps)) - delay_ps
@@ -119,7 +123,7 @@ class TwoStreams:
                 times_ps = to_a(times_of(block, self.channel_b))
                 b.add(times_ps, to_a(block.time_ps[[0, -1]]))
 
-        return Matches(advance, reach_ps)
+        return Matches(advance, reach_ps, tags)
 
 
 class Matches:
@@ -141,13 +145,18 @@ class Matches:
         OrderError: While going through: tags are not in order of time.
     """
 
-    def __init__(self, advance: Callable[["_Queue", "_Queue"], None], reach_ps: int) -> None:
+    def __init__(
+        self,
+        advance: Callable[["_Queue", "_Queue"], None],
+        reach_ps: int,
+        piece_tags: int | None = None,
+    ) -> None:
         if reach_ps < 0:
             raise ValueError(f"pairs cannot be {reach_ps} ps apart")
         self.reach_ps = int(reach_ps)
         self.singles_a = self.singles_b = 0
         self.start_ps = self.end_ps = 0
-        self._advance = advance
+        self._advance, self._piece_tags = advance, piece_tags or CHUNK_TAGS
         self._a, self._b = _Queue(), _Queue()
 
     @property
@@ -166,7 +175,7 @@ class Matches:
             if a.start_ps is None or b.start_ps is None:
                 continue
             self.start_ps = max(a.start_ps, b.start_ps)
-            if len(a) + len(b) >= CHUNK_TAGS:
+            if len(a) + len(b) >= self._piece_tags:
                 yield from self._ready(min(a.end_ps, b.end_ps - self.reach_ps))
         if a.start_ps is None or b.start_ps is None:
             return
@@ -182,8 +191,8 @@ class Matches:
         b.pop_before(self.start_ps)
         ready, partners = a.pop_before(limit_ps), b.waiting()
         self.singles_a += len(ready)
-        for first in range(0, len(ready), CHUNK_TAGS):
-            part = ready[first : first + CHUNK_TAGS]
+        for first in range(0, len(ready), self._piece_tags):
+            part = ready[first : first + self._piece_tags]
             start = np.searchsorted(partners, part[0] - reach_ps)
             end = np.searchsorted(partners, part[-1] + reach_ps, side="right")
             yield Stretch(part, partners[start:end])
@@ -288,8 +297,9 @@ def times_of(block: TagBlock, channel: int) -> Times:
     return block.time_ps[np.flatnonzero(block.channel == channel)]
 
 
-def in_pieces(blocks: Iterable[TagBlock], tags: int = CHUNK_TAGS) -> Iterator[TagBlock]:
+def in_pieces(blocks: Iterable[TagBlock], tags: int | None = None) -> Iterator[TagBlock]:
     """Cut a stream's large blocks so that their parts fit into the cache; drop empty blocks."""
+    tags = tags or CHUNK_TAGS
     for block in blocks:
         for first in range(0, len(block.time_ps), tags):
             piece = slice(first, first + tags)

@@ -10,8 +10,8 @@ from timetags.block import TagBlock
 def merge(streams: Sequence[Iterable[TagBlock]]) -> Iterator[TagBlock]:
     """Merge streams that are each in order of time.
 
-    Of two tags with the same time, that of the earlier stream comes first. Streams that are not in
-    order give a stream that is not, and lose no tag. No more is held than two blocks of each.
+    Tags of the same time come in any order. Streams that are not in order give a stream that is
+    not, and lose no tag. No more is held than two blocks of each.
 
     Args:
         streams: The streams; one is passed on as it is.

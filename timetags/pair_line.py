@@ -132,7 +132,7 @@ def fit(a_ps: Times, b_ps: Times, line: Line, span_ps: float) -> ClockOffset:
     while True:
         part = middle_part(_about_middle(a_ps, span_ps), b_ps, reach_ps)
         at_ps, later_ps = _pairs(part, b_ps, clock, reach_ps)
-        clock = _fit_normal(at_ps, later_ps, clock, reach_ps, line.bin_ps / 2)
+        clock = fit_normal(at_ps, later_ps, clock, reach_ps, line.bin_ps / 2)
         # Far enough out for the ground to be seen, but not for all accidental pairs.
         reach_ps = 10 * max(clock.spread_ps, 1.0)
         if span_ps >= whole_ps:
@@ -175,10 +175,21 @@ def _moved(clock: ClockOffset, later_ps: float, drift: float) -> ClockOffset:
     )
 
 
-def _fit_normal(
+def fit_normal(
     at_ps: Floats, later_ps: Floats, clock: ClockOffset, reach_ps: float, spread_ps: float
 ) -> ClockOffset:
-    """Fit a line with normal spread on an even ground, by expectation maximisation."""
+    """Fit a line with normal spread on an even ground, by expectation maximisation.
+
+    Args:
+        at_ps: When the pairs were, since the clock's reference, shape ``(n,)``, ps.
+        later_ps: How much later than by the clock the second tags are, same shape, ps.
+        clock: The clock that the pairs were found with.
+        reach_ps: Up to where pairs were looked for, ps.
+        spread_ps: Where to start with their standard deviation, ps.
+
+    Returns:
+        The better clock; its errors are infinite where there are hardly any pairs.
+    """
     scale_ps = max(float(np.abs(at_ps).max(initial=0.0)), 1.0)
     design: Floats = np.stack([np.ones(len(at_ps)), at_ps / scale_ps])
     line: Floats = np.zeros(2)

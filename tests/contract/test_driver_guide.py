@@ -12,7 +12,6 @@ import pytest
 from drivers import registry
 from drivers.roles import Instrument
 from drivers.transport.connect import Connector
-from qkdctl.config import load_testbed
 from sim import virtual_time
 
 GUIDE = Path(__file__).parents[2] / "docs" / "drivers.md"
@@ -55,9 +54,3 @@ def test_the_guide_names_the_group_that_the_registry_reads() -> None:
     groups = tomllib.loads(toml)["project"]["entry-points"]
     assert set(groups) == {registry.ENTRY_POINT_GROUP}
     assert KIND in groups[registry.ENTRY_POINT_GROUP]
-
-
-def test_the_example_that_the_guide_names_holds_every_kind() -> None:
-    example = GUIDE.parents[1] / "examples" / "polarization-bb84.toml"
-    kinds = {each.kind for each in load_testbed(example).instruments.values()}
-    assert kinds == set(registry.driver_kinds())

@@ -6,9 +6,8 @@ time and three of channel, little-endian. The time starts again from zero every 
 otherwise. Channels count from 0 in the file, here from 1 as on the front panel.
 
 Which bits are the channel is not said clearly in public text (the manuals name the time first).
-Read with the channel in the high bits, times of a file made the other way do not ascend once there
-are two channels, and the other way round; so the reader looks. A file of one channel that is too
-short to tell is taken to have it in the high bits.
+Read the wrong way, times step back more often; so the reader looks. A file that is too short to
+tell (less than 2^34 ticks) is taken to have the channel in the high bits.
 
 Sources: qutools quTAU/quPSI manual 4.0, ch. 10; tdcbase.h, TDC_writeTimestamps.
 """
@@ -56,14 +55,16 @@ def _split(words: Words, *, is_channel_high: bool) -> tuple[Words, NDArray[np.in
     return words >> 3, (words & 7).astype(np.int16)
 
 
-def _disorder(words: Words, *, is_channel_high: bool) -> float:
-    """Share of times that are before their predecessor."""
+def _steps_back(words: Words, *, is_channel_high: bool) -> int:
+    """How many times are before their predecessor."""
     time, _ = _split(words, is_channel_high=is_channel_high)
-    return float((np.diff(time) < 0).mean()) if time.size > 1 else 0.0
+    return int((np.diff(time) < 0).sum())
 
 
 def _header_bytes(head: bytes) -> int:
     """Length of the header: 40 bytes, or none if what would be the header are records in order."""
+    if head.startswith(HEADER):
+        return HEADER_BYTES
     words = _words(head[: HEADER_BYTES + RECORD_BYTES])
     for is_channel_high in (True, False):
         time, _ = _split(words, is_channel_high=is_channel_high)
@@ -77,21 +78,26 @@ def _recognise(head: bytes) -> Likeness:
     words = _words(head[_header_bytes(head) :])
     if words.size < 2:
         return Likeness.NO
-    if min(_disorder(words, is_channel_high=is_high) for is_high in (True, False)) > 1 - _SHARE:
+    back = min(_steps_back(words, is_channel_high=is_high) for is_high in (True, False))
+    if back > (1 - _SHARE) * words.size:
         return Likeness.NO
     return Likeness.LIKELY if words.size >= _ENOUGH else Likeness.POSSIBLE
 
 
 def _is_channel_high(source: Source, start: int) -> bool:
+    """Take the reading in which times step back less, at the start and all over the file."""
     descriptor = source.file.fileno()
-    first = _words(os.pread(descriptor, PROBE_BYTES, start))
-    if _disorder(first, is_channel_high=False) > 1 - _SHARE:
+    if os.pread(descriptor, HEADER_BYTES, 0) == HEADER:  # of our own
         return True
+    first = _words(os.pread(descriptor, PROBE_BYTES, start))
     count = (source.size - start) // RECORD_BYTES
     places = (start + RECORD_BYTES * (count * place // PLACES) for place in range(PLACES))
-    words = _words(b"".join(os.pread(descriptor, RECORD_BYTES, place) for place in places))
-    # one channel, or the high bits of the time?
-    return np.unique(words[words != 0] >> TIME_BITS).size <= 1
+    few = _words(b"".join(os.pread(descriptor, RECORD_BYTES, place) for place in places))
+    high, low = (
+        sum(_steps_back(words, is_channel_high=is_high) for words in (first, few[few != 0]))
+        for is_high in (True, False)
+    )
+    return high <= low
 
 
 def _read(source: Source) -> Iterator[TagBlock]:
