@@ -11,13 +11,16 @@ from sim.wire import MAIN
 
 _CHUNK: Final = 4096
 
+HELD_LIMIT_BYTES: Final = 1 << 18
+"""What waits for a client that does not read; what comes on top is lost."""
+
 
 class PtyEndpoint:
     """Serves one port of an instrument on a pseudo-terminal.
 
     The path is a symbolic link to the terminal; it disappears when the cable is pulled and comes
-    back with a new terminal. As on a serial line without flow control, what the client does not
-    read in time is lost. The terminal is raw from the start, and stays alive without a client.
+    back with a new terminal. As a USB serial port does, it holds what the client does not read in
+    time, up to a limit. The terminal is raw from the start, and stays alive without a client.
 
     Args:
         instrument: The instrument.
@@ -31,6 +34,7 @@ class PtyEndpoint:
         self._port = port
         self._master: int | None = None
         self._slave: int | None = None
+        self._held = bytearray()
 
     @property
     def resource(self) -> str:
@@ -57,7 +61,10 @@ class PtyEndpoint:
         """Pull the cable: the link is gone and clients get an error at once."""
         if self._master is None or self._slave is None:
             return
-        asyncio.get_running_loop().remove_reader(self._master)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._master)
+        loop.remove_writer(self._master)
+        self._held.clear()
         self.path.unlink(missing_ok=True)
         os.close(self._master)
         os.close(self._slave)
@@ -75,9 +82,20 @@ class PtyEndpoint:
         self._instrument.receive(data, self._port)
 
     def _write(self, reply: Outgoing) -> None:
-        if self._master is None:
+        if self._master is None or len(self._held) + len(reply.data) > HELD_LIMIT_BYTES:
             return
+        self._held += reply.data
+        self._flush(self._master)
+
+    def _flush(self, master: int) -> None:
+        """Write what the terminal takes, and the rest when it takes more."""
         try:
-            os.write(self._master, reply.data)
+            written = os.write(master, self._held)
         except BlockingIOError:
-            return  # the client's buffer is full: overrun
+            written = 0
+        del self._held[:written]
+        loop = asyncio.get_running_loop()
+        if self._held:
+            loop.add_writer(master, self._flush, master)
+        else:
+            loop.remove_writer(master)

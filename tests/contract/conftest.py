@@ -29,6 +29,7 @@ from drivers.roles import (
     PolarizationController,
     Shutter,
     StateSource,
+    TagStreamer,
     TimeTagger,
 )
 from drivers.settable import Settable, settables
@@ -50,6 +51,7 @@ MEMORY, REAL = "memory", "real"
 WIRES: Mapping[str, tuple[str, ...]] = {
     "serial": (MEMORY, "serial"),
     "tcp": (MEMORY, "tcp"),
+    "timetagger": (MEMORY,),  # a vendor's library: there is no wire
     "visa": (MEMORY, "visa", "tcp"),
     "zmq": (MEMORY, "zmq"),
 }
@@ -467,6 +469,7 @@ ROLES: Mapping[str, type | None] = {
     "counter": PhotonCounter,
     "counter_in_memory": PhotonCounter,
     "source": StateSource,
+    "streamer": TagStreamer,
     "tagger": TimeTagger,
     "tagger_in_memory": TimeTagger,
 }

@@ -2,13 +2,14 @@
 
 import asyncio
 import math
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
 import pytest
 
 from drivers.errors import InstrumentError, SettingError
-from sim import id900_recorder
+from timetags.block import TagBlock
 
 SIGMAS = 6
 # A measurement that got no answer is given up, its tags waited for in vain, within this time.
@@ -317,7 +318,7 @@ def test_tags_that_the_unit_lost_are_not_kept_quiet(
 ) -> None:
     async def story(live: Any) -> None:
         await live.light(is_on=True)
-        monkeypatch.setattr(id900_recorder, "OVERFLOW_HZ", 100.0)
+        monkeypatch.setattr(tagger_in_memory.manners.overflow_hz, 100.0)
         with pytest.raises(InstrumentError, match="lost"):
             await live.driver.acquire(0.1, live.inputs)
 
@@ -359,7 +360,7 @@ def test_a_measurement_that_a_fault_hits_is_reported_and_the_next_is_whole(
         rate_hz = live.sim.truth()["detection_rate_hz"]
         loop = asyncio.get_running_loop()
         measuring = loop.create_task(measured(live, measure, duration_s))
-        await asyncio.sleep(0.2 + duration_s / 2)  # streams take 0.2 s to set up
+        await asyncio.sleep(live.unit.manners.set_up_s + duration_s / 2)
         await live.fault(fault)
         async with asyncio.timeout(duration_s + BOUND_S):
             with pytest.raises(InstrumentError):
@@ -399,3 +400,61 @@ def test_no_tag_of_a_cancelled_acquisition_is_in_a_later_one(tagger: Any, after_
         assert within_statistics(n, rate_hz * tags.duration_s)
 
     tagger.run(story)
+
+
+async def streamed(live: Any, duration_s: float) -> TagBlock:
+    """Stream for a while and put the blocks together."""
+    async with aclosing(live.driver.stream(duration_s, live.inputs)) as blocks:
+        parts = [block async for block in blocks]
+    return TagBlock(
+        np.concatenate([part.channel for part in parts]),
+        np.concatenate([part.time_ps for part in parts]),
+    )
+
+
+@pytest.mark.simulated_only
+def test_streamed_tags_agree_with_the_light_on_each_input(streamer: Any) -> None:
+    async def story(live: Any) -> None:
+        await light_unevenly(live)
+        tags = await streamed(live, 0.3)
+        for number, expected_hz in zip(live.inputs, live.expected_hz().sum(axis=0), strict=True):
+            assert within_statistics(int((tags.channel == number).sum()), 0.3 * expected_hz)
+
+    streamer.run(story)
+
+
+@pytest.mark.simulated_only
+def test_streamed_tags_come_in_order_of_time_and_within_it(streamer: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        tags = await streamed(live, 0.3)
+        assert (np.diff(tags.time_ps) >= 0).all()
+        assert int(tags.time_ps[-1]) - int(tags.time_ps[0]) <= 0.3e12
+        assert set(np.unique(tags.channel)) <= set(live.inputs)
+
+    streamer.run(story)
+
+
+@pytest.mark.simulated_only
+def test_a_stream_that_was_left_early_does_not_disturb_the_next(streamer: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        rate_hz = counted_hz(live)
+        async with aclosing(live.driver.stream(5.0, live.inputs)) as blocks:
+            await anext(blocks)
+        assert await live.driver.identify() == live.identity
+        tags = await streamed(live, 0.2)
+        assert within_statistics(tags.time_ps.size, 0.2 * rate_hz)
+
+    streamer.run(story)
+
+
+@pytest.mark.parametrize("duration_s", [0.0, -1.0, math.nan])
+def test_a_stream_of_impossible_length_is_refused(streamer: Any, duration_s: float) -> None:
+    async def story(live: Any) -> None:
+        exchanges = live.driver.health().exchanges
+        with pytest.raises(SettingError):
+            await streamed(live, duration_s)
+        assert live.driver.health().exchanges == exchanges
+
+    streamer.run(story)

@@ -8,8 +8,8 @@ import serial
 
 from sim.endpoints.pty import PtyEndpoint
 from sim.endpoints.service import Clock, ServedInstrument
+from sim.instruments.state_source import StateSource
 from sim.record import Record
-from sim.state_source import StateSource
 
 
 class Encoder:
@@ -89,6 +89,16 @@ async def test_a_client_that_does_not_read_loses_bytes_and_blocks_nobody(line: P
 
         answer = await asyncio.to_thread(port.read_until, b"PATTERN\n")
         assert answer.endswith(b"PATTERN\n")
+
+
+async def test_a_client_that_reads_late_gets_every_byte(line: PtyEndpoint) -> None:
+    with serial.Serial(str(line.path), timeout=2) as port:
+        await asyncio.to_thread(port.write, b"*IDN?\n" * 2000)
+        await asyncio.sleep(0.05)
+
+        answers = await asyncio.to_thread(port.read, 2000 * len("Example,StateSource,0001,1.0\n"))
+
+        assert answers.count(b"\n") == 2000
 
 
 async def test_a_link_left_over_from_an_earlier_run_is_replaced(tmp_path: Path) -> None:
