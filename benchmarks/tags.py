@@ -6,6 +6,9 @@ lines: whole arrays, one detector after the other. Times are processor times of 
 median of a few repetitions for each seed; ``peak_mib`` is what is allocated on the way.
 """
 
+import importlib
+import importlib.util
+import os
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -121,7 +124,35 @@ def coincidences_numpy(stream: Stream) -> Counts:
     return np.array((end - first).sum())
 
 
-METHODS = ("ours", "ours-with-accidentals", "numpy")
+class Tangy:
+    """Coincidences of the compiled library tangy, in its favour: its buffer is filled beforehand.
+
+    Its rule for which tags coincide is its own, so that its counts are others.
+    """
+
+    def __init__(self) -> None:
+        self._tangy = importlib.import_module("tangy")
+        self._filled_with: Stream | None = None
+        self._buffer: Any = None
+
+    def __call__(self, stream: Stream) -> Counts:
+        """Count the coincidences of a stream; the first time it is seen, fill the buffer."""
+        if self._filled_with is not stream:
+            since_ps = (stream.time_ps - stream.time_ps[0]).astype(np.uint64)
+            name = f"qkdctl-bench-{os.getpid()}"
+            self._buffer = self._tangy.TangyBuffer(name, 1e-12, 1.0, 4, len(since_ps) + 1)
+            self._buffer.clear()
+            self._buffer.push(stream.channel.astype(np.uint8), since_ps)
+            self._filled_with = stream
+        whole_s = self._buffer.time_in_buffer() * (1 - 1e-9)
+        delays_s = [0.0, DELAY_PS * 1e-12]
+        return np.array(self._buffer.coincidence_count(whole_s, WINDOW_PS / 2e12, [1, 2], delays_s))
+
+
+OWN_METHODS = ("ours", "ours-with-accidentals", "numpy")
+
+METHODS = (*OWN_METHODS, "tangy")
+"""The last one where it is installed."""
 
 CASES: dict[str, Callable[[int, int], Stream]] = {
     "fold": pattern_stream,
@@ -135,6 +166,8 @@ COUNT: dict[tuple[str, str], Callable[[Stream], Counts]] = {
     ("coincidences", "ours-with-accidentals"): coincidences_and_side,
     ("coincidences", "numpy"): coincidences_numpy,
 }
+if importlib.util.find_spec("tangy") is not None:
+    COUNT["coincidences", "tangy"] = Tangy()
 
 
 def run(seeds: range, methods: Sequence[str], cases: Sequence[str]) -> list[Row]:

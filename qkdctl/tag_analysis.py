@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qkdctl.tag_files import Input, Merged
+from timetags.clock_track import follow_clock
 from timetags.clocks import ClockOffset
 from timetags.coincidences import Coincidences, count_coincidences
 from timetags.correlation import Correlation, correlate
@@ -198,11 +199,13 @@ def _search(
 def _side_by_side(
     channels: tuple[int, int], files: Sequence[TagFile], clock: ClockOffset | None
 ) -> tuple[ChannelPair, int]:
+    """Put the channels side by side; two receivers' clocks are followed along the recording."""
     if len(files) == 1:
         delay_ps = 0 if clock is None else round(clock.offset_ps)
         return OneStream(files[0], *channels), delay_ps
-    to_a = None if clock is None else clock.to_a
-    return TwoStreams(files[0], channels[0], files[1], channels[1], to_a), 0
+    recordings = files[0], channels[0], files[1], channels[1]
+    to_a = None if clock is None else follow_clock(*recordings, clock).to_a
+    return TwoStreams(*recordings, to_a), 0
 
 
 def pairs_report(found: FoundPairs) -> dict[str, Any]:

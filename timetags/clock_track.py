@@ -20,6 +20,9 @@ PIECE_TAGS = 1 << 12
 REACH = 15.0
 """How far from where they are expected pairs are looked for, in their spread."""
 
+MAX_WAITING = 1 << 16
+"""Pairs kept while they do not make a point; it bounds the memory."""
+
 DRIFT_GAIN = 0.5
 """How much a new point changes what is taken for the drift."""
 
@@ -94,6 +97,8 @@ def follow_clock(
         late_ps = beside_ps - steering.ahead_ps(at_ps)
         middle_ps = float(np.median(late_ps)) if len(late_ps) else 0.0
         if _true_pairs(late_ps - middle_ps, clock.spread_ps, reach_ps) < SEGMENT_PAIRS:
+            if len(at_ps) > MAX_WAITING:  # nothing but accidental pairs, for long
+                at_ps, beside_ps = np.empty(0), np.empty(0)
             continue
         about_ps = float(at_ps.mean())
         start = ClockOffset(0, 0.0)

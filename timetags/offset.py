@@ -66,11 +66,13 @@ def find_offset(
 
     With singles rates ``r`` and a share ``h`` of them that are pairs, the peak stands out of the
     accidental pairs by ``h sqrt(n)`` standard deviations, where ``n`` is about the number of bins:
-    the default finds pairs down to ``h`` = 0.5 %, four times as many bins half of that. The rates
-    themselves do not matter as long as there are tens of pairs.
+    the default finds pairs down to ``h`` = 0.75 %, four times as many bins half of that. The
+    rates themselves do not matter as long as there are tens of pairs.
 
-    Limits: the clocks run evenly to about a bin (1 µs) over the span, and the offset changes by
-    drift alone. Where a pulsed source makes several peaks, the highest one is taken.
+    Limits: the clocks run evenly over the span to about the detectors' jitter; where they wander
+    more, less is found of the pairs, and ``spread_ps`` shows it. Along a whole recording
+    ``timetags.clock_track`` follows them. Where a pulsed source makes several peaks, the highest
+    one is taken.
 
     Args:
         a_ps: Times of the first receiver, in order, ps. Some ``4 * max_offset_s`` are used.
@@ -202,7 +204,7 @@ def _coarse_peak(ground: _Ground, bins: int) -> _Peak:
     about_ps = ground.middle_ps - int(ground.a_ps[0]) + ground.max_offset_ps
     scale = len(ground.a_ps) * len(ground.b_ps) / bins  # pairs in a bin without any correlation
     log_trials = math.log(2 * lags * (2 * steps + 1))
-    best = _Peak(0.0, 0.0, bin_ps, 0.0)
+    best = _Peak(0.0, 0.0, bin_ps, math.inf)
     for number in sorted(range(-steps, steps + 1), key=abs):
         drift = number * step
         second = _binned(since_ps - drift * (since_ps - about_ps), bin_ps, bins)

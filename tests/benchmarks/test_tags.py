@@ -50,7 +50,9 @@ def test_every_case_says_how_fast_and_how_much_faster(capsys: pytest.CaptureFixt
     speeds = {(r["case"], r["method"]): r["median"] for r in rows if r["metric"] == "tags_per_s"}
     assert set(speeds) == {(case, m) for case in tags.CASES for m in ("ours", "numpy")}
     assert min(speeds.values()) > 0
-    assert [r["median"] for r in rows if r["metric"] == "times_numpy" and r["method"] == "numpy"] == [
+    assert [
+        r["median"] for r in rows if r["metric"] == "times_numpy" and r["method"] == "numpy"
+    ] == [
         1.0,
         1.0,
     ]

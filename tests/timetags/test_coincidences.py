@@ -96,7 +96,7 @@ def test_visibility_and_efficiency_are_those_of_the_source() -> None:
     expected = 0.1 * 2e5 * 2.0 / (0.1 * 2e5 * 2.0 + 2 * accidentals)
     assert found.accidentals == pytest.approx(accidentals, abs=4 * found.accidentals_error)
     assert found.visibility == pytest.approx(expected, abs=4 * found.visibility_error)
-    assert found.efficiencies == (pytest.approx(0.1, abs=0.003), pytest.approx(0.1, abs=0.003))
+    assert list(found.efficiencies) == pytest.approx([0.1, 0.1], abs=0.003)
     assert found.duration_s == pytest.approx(2.0, rel=1e-4)
 
 

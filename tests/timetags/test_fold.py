@@ -41,7 +41,7 @@ def folded_plainly(
     return counts, outside, other
 
 
-SLOT_PS = st.one_of(
+SLOT_PS: st.SearchStrategy[Fraction | float] = st.one_of(
     st.sampled_from([1, 2, 800, 1000, Fraction(10**12, 300_000_000), 999.9993217, 1e9, 3.7]),
     st.fractions(1, 10**6, max_denominator=10**9),
     st.floats(1, 1e12),
@@ -51,8 +51,9 @@ SLOT_PS = st.one_of(
 @st.composite
 def slots(draw: st.DrawFn) -> Slots:
     slot_ps = draw(SLOT_PS)
-    share = draw(st.one_of(st.none(), st.sampled_from([1, Fraction(1, 2), Fraction(1, 3), 1e-9])))
-    gate_ps = None if share is None else min(Fraction(slot_ps) * Fraction(share), slot_ps)
+    shares = [None, Fraction(1), Fraction(1, 2), Fraction(1, 3), Fraction(1e-9)]
+    share = draw(st.sampled_from(shares))
+    gate_ps = None if share is None else Fraction(slot_ps) * share
     return Slots(slot_ps, draw(st.sampled_from([1, 2, 12, 1000, 4097])), gate_ps)
 
 
@@ -60,7 +61,7 @@ def slots(draw: st.DrawFn) -> Slots:
 def tags_near_edges(draw: st.DrawFn, pattern: Slots) -> list[tuple[int, int]]:
     slot_ps = Fraction(pattern.slot_ps)
     edge = st.sampled_from([Fraction(0), Fraction(1, 2), *pattern.edges])
-    number = st.integers(-(10**15), 10**15).map(lambda n: int(n / max(slot_ps, 1)))
+    number = st.integers(-(10**15), 10**15).map(lambda n: int(n / slot_ps))
     times = st.builds(
         lambda n, e, by, delay: int((n + e) * slot_ps) + by + delay,
         number,
