@@ -188,12 +188,25 @@ def _search(
             max_drift_ppm=drift_ppm,
         )
     if found.clock is None:
+        for file, channel in zip((files[0], files[-1]), channels, strict=True):
+            _check_has_tags(file, channel)
         raise NoPeakError(
             f"no delay within {search.max_offset_s:g} s and {drift_ppm:g} ppm stands out of chance "
             f"(chance alone does as well in {found.false_alarm:.2g} of all cases): "
             "see that the channels are right, look further, or give the delay"
         )
     return found
+
+
+def _check_has_tags(file: TagFile, channel: int) -> None:
+    """Raise NoPeakError where a channel is empty, and name those that are not."""
+    there = sorted({number for block in file for number in np.unique(block.channel).tolist()})
+    if channel not in there:
+        named = ", ".join(map(str, there)) or "none"
+        raise NoPeakError(
+            f"{file.path}: channel {channel} has no tags; channels with tags: {named}; "
+            "name one of each file or receiver with --channels"
+        )
 
 
 def _side_by_side(

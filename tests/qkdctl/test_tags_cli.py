@@ -152,6 +152,15 @@ def test_two_receivers_are_brought_together(tmp_path: Path) -> None:
     assert report["true_pairs"] == pytest.approx(15_000, rel=0.05)
 
 
+def test_a_channel_without_tags_is_named_with_those_that_have_some(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for name in ("alice.npz", "bob.npz"):
+        write_tags(tmp_path / name, [merged({1: poissonian(rng, 1000, 1)})])
+    result = run("coincidences", tmp_path / "alice.npz", tmp_path / "bob.npz")
+    assert result.exit_code == 1
+    assert "bob.npz: channel 2 has no tags; channels with tags: 1" in result.stderr
+
+
 def test_no_peak_is_no_coincidence(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     block = merged({1: poissonian(rng, 1000, 1), 2: poissonian(rng, 1000, 1)})
