@@ -1,268 +1,204 @@
 """Task ``alignment``: from a random start to within 0.2 pp of the best QBER, with few photons.
 
-Every method sees the same twin, pays for every photon, and is judged by the true QBER at the
-setting that it would recommend, after every setting. A threshold counts as reached where the
-recommendation stays within it until the end of the run.
+Every method sees the same link through :class:`~benchmarks.tasks.link.Link`, pays for every photon
+it looks at, and is judged by the true QBER at the setting that it would recommend, after every
+exposure. A threshold counts as reached where the recommendation stays within it until the end of
+the run. Cases and scoring are in ``tasks/alignment.toml``.
 
 The bound is that of known actuators and ideal measurements: a detected photon carries at most one
 unit of Fisher information on the three angles. Best spread over them, the excess after N photons
 is ``sum_i c_i z_i^2 / (f_i N)`` with ``c = (1, 1, 2)/8`` and ``f`` proportional to ``sqrt(c)``:
-1.457/N in the mean and 1.14/N in the median. Nobody who has to learn the actuators can reach it.
+1.457/N in the mean and 1.14/N in the median. Nobody who has to learn the actuators can reach it;
+the method ``oracle`` tells how near he could come.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import importlib.util
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 
-from benchmarks.paddle_twin import (
-    LEAST_DEG,
-    MOST_DEG,
-    RETARDANCE_WAVES,
-    PaddleOptions,
-    PaddleTwin,
-)
-from benchmarks.twin import HALF_WAVE_V, MAXIMUM_V, Twin, TwinOptions
-from calibration.clicks import Clicks
-from calibration.coordinate_descent import CoordinateDescent
-from calibration.sampler import FIRST_SETTINGS, RotationSampler
-from calibration.wave_plates import WavePlateChain
+from benchmarks.rivals import descent, direct, model, oracle, peers, stock
+from benchmarks.tasks import cases as frozen
+from benchmarks.tasks.link import Run, follow
+from benchmarks.tasks.scoring import Row, Trace, figure, figures, ratios
 
-Array = NDArray[np.float64]
-Row = dict[str, Any]
+VERSION, SCORING, CASES = frozen.read()
 
-VERSION = 2
+OPTIONS = ("budget_photons", "jobs")
+"""What :func:`run` takes beside seeds, methods and cases."""
 
-CASES: dict[str, TwinOptions] = {
-    "matched": TwinOptions(),
-    "lossy": TwinOptions(loss_db=20.0, intrinsic_qber=0.02),
-    "unequal": TwinOptions(detector_efficiencies=(1.0, 0.8, 1.1, 0.7)),
-    "miscalibrated": TwinOptions(scale_range=0.25, axis_sigma_deg=10.0),
-    "quadratic": TwinOptions(quadratic_rad=0.3 * np.pi),
-    "hysteresis": TwinOptions(hysteresis_v=0.1 * HALF_WAVE_V, one_sided=True),
-    "paddles": PaddleOptions(),
-    "twisted": PaddleOptions(twist=0.08),
-}
-"""``matched`` is the reference; the others with squeezers are wrong in one way that no method is
-told of. The last two have fibre paddles instead, which cannot undo every fibre within their limits.
-"""
+MEDIAN_BOUND = 1.14
+"""Photons times excess, median, for known actuators."""
 
-THRESHOLDS = {"0.5pp": 0.005, "0.2pp": 0.002}
-CLAIMED = 0.002
-MEDIAN_BOUND_PHOTONS = 1.14
+ORACLE = "oracle"
+NO_PERIOD = "a rotating wave plate is no sinusoid of its angle"
+NO_POOLED = "it has no likelihood for a pooled QBER"
 
-OUR_SETTINGS = 18
-FIRST_PHOTONS, MOST_PHOTONS = 100, 20_000
-DESCENT_PHOTONS, DESCENT_SETTINGS = 2000, 340
-BLACK_BOX_PHOTONS, BLACK_BOX_SETTINGS = 4000, 360
-RANDOM_PHOTONS = 20_000
+FRESH_PROCESSES = 3
+"""Fresh processes in which the first suggestions are timed."""
+
+FIRST_SUGGESTIONS = 5
+"""The slowest of so many is reported: with fewer, nothing would rest on a model."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """Where a run stands after a setting.
+class Method:
+    """A method on offer.
 
     Attributes:
-        photons: Detections so far.
-        setting: What it would recommend, shape ``(K,)``.
-        excess_q90: Bound on the excess that it claims with a probability of 90 %, or NaN.
-        suggestion_s: CPU time of the suggestion, s.
+        run: Counts on a link and recommends; the module-level function that others import.
+        needs: Module that must be installed, or None.
+        lacks: Why it cannot run on a case, by case.
     """
 
-    photons: int
-    setting: Array
-    excess_q90: float
-    suggestion_s: float
+    run: Run
+    needs: str | None = None
+    lacks: Mapping[str, str] | None = None
+
+    def problem(self, case: str) -> str | None:
+        """Say why it is left out of a case, or None."""
+        if self.needs is not None and importlib.util.find_spec(self.needs) is None:
+            return f"{self.needs} is not installed"
+        return (self.lacks or {}).get(case)
 
 
-def ours(twin: Twin, seed: int) -> Iterator[Step]:
-    """Align with the model-based sampler, in its default form."""
-    space: dict[str, BaseDistribution] = {
-        **_drives(twin),
-        "n_photons": IntDistribution(FIRST_PHOTONS, MOST_PHOTONS, log=True),
-    }
-    middle_deg = (LEAST_DEG + MOST_DEG) / 2
-    plates = WavePlateChain.nominal(RETARDANCE_WAVES, centre_deg=middle_deg)
-    has_paddles = isinstance(twin, PaddleTwin)
-    sampler = RotationSampler(
-        space,
-        half_wave_v=None if has_paddles else HALF_WAVE_V,
-        chain=plates if has_paddles else None,
-        first_photons=FIRST_PHOTONS,
-        most_photons=MOST_PHOTONS,
-        seed=seed,
-    )
-    study = optuna.create_study(sampler=sampler)
-    photons = 0
-    for _ in range(OUR_SETTINGS):
-        began_s = time.process_time()
-        trial = study.ask(space)
-        table = twin.measure(_vector(trial.params), trial.params["n_photons"])
-        photons += int(table.sum())
-        trial.set_user_attr("clicks", table.tolist())
-        study.tell(trial, Clicks(table).qber.value)
-        advice = sampler.advice(study)
-        is_claim = advice.settings >= FIRST_SETTINGS
-        yield Step(
-            photons=photons,
-            setting=_vector(advice.setting),
-            excess_q90=advice.excess_q90 if is_claim else np.nan,
-            suggestion_s=time.process_time() - began_s,
-        )
+POOLED = dict.fromkeys((name for name, case in CASES.items() if case.counts == "pooled"), NO_POOLED)
+PADDLES = dict.fromkeys((n for n, case in CASES.items() if case.actuator == "paddles"), NO_PERIOD)
+OUTSIDE = dict.fromkeys(
+    (name for name, case in CASES.items() if not oracle.applies_to(case)),
+    "the bench is outside of the class of models whose information it computes",
+)
 
 
-def coordinate_descent(twin: Twin, seed: int) -> Iterator[Step]:
-    """Go down one channel after the other by sinusoid fits, with the nominal period."""
-    limits = [(each.low, each.high) for each in _drives(twin).values()]
-    start = [(low + high) / 2 for low, high in limits]
-    period = 180.0 if isinstance(twin, PaddleTwin) else 2 * HALF_WAVE_V
-    descent = CoordinateDescent(start, limits, [period] * len(limits))
-    photons = 0
-    for _ in range(DESCENT_SETTINGS):
-        began_s = time.process_time()
-        clicks = Clicks(twin.measure(np.array(descent.next_point()), DESCENT_PHOTONS))
-        photons += clicks.photons
-        share = (clicks.errors + 0.5) / (clicks.sifted + 1)
-        descent.tell(clicks.qber.value, share * (1 - share) / clicks.sifted)
-        spent_s = time.process_time() - began_s
-        yield Step(photons, np.array(descent.point), np.nan, spent_s)
-        if descent.last_gain < CLAIMED / 2:
-            return
+def _no_run(link: object, seed: int) -> None:
+    """The oracle looks at the bench instead."""
 
 
-def black_box(
-    make_sampler: Callable[[int], BaseSampler], photons_each: int
-) -> Callable[[Twin, int], Iterator[Step]]:
-    """Search by the pooled QBER alone; recommend the best trial, as a plain study does."""
-
-    def run(twin: Twin, seed: int) -> Iterator[Step]:
-        study = optuna.create_study(sampler=make_sampler(seed))
-        photons = 0
-        for _ in range(BLACK_BOX_SETTINGS):
-            began_s = time.process_time()
-            trial = study.ask(dict(_drives(twin)))
-            clicks = Clicks(twin.measure(_vector(trial.params), photons_each))
-            photons += clicks.photons
-            study.tell(trial, clicks.qber.value)
-            spent_s = time.process_time() - began_s
-            yield Step(photons, _vector(study.best_params), np.nan, spent_s)
-
-    return run
-
-
-METHODS: dict[str, Callable[[Twin, int], Iterator[Step]]] = {
-    "ours": ours,
-    "coordinate-descent": coordinate_descent,
-    "cma-es": black_box(lambda seed: CmaEsSampler(seed=seed), BLACK_BOX_PHOTONS),
-    "tpe": black_box(lambda seed: TPESampler(seed=seed), BLACK_BOX_PHOTONS),
-    "random": black_box(lambda seed: RandomSampler(seed=seed), RANDOM_PHOTONS),
+METHODS: dict[str, Method] = {
+    "ours": Method(model.sampler_alone, lacks=POOLED),
+    "ours-stage": Method(model.whole_stage, lacks=POOLED),
+    ORACLE: Method(_no_run, lacks=OUTSIDE),
+    "coordinate-descent": Method(descent.sinusoid, lacks=PADDLES),
+    "golden-section": Method(descent.golden_section),
+    "nelder-mead": Method(direct.nelder_mead),
+    "spsa": Method(direct.spsa),
+    "annealing": Method(direct.annealing),
+    "random-local": Method(direct.random_local),
+    "cma-es": Method(stock.cma_es),
+    "tpe": Method(stock.tpe),
+    "gp": Method(stock.gaussian_process, needs="torch"),
+    "random": Method(stock.random),
+    "m-loop": Method(peers.m_loop, needs="mloop"),
 }
+"""Ours first; a new method is a function of a link and a seed, and a line here."""
 
 
-def run(seeds: range, methods: Sequence[str], cases: Sequence[str]) -> list[Row]:
+def left_out(methods: Sequence[str], cases: Sequence[str]) -> list[str]:
+    """Say which methods are not run on which cases, and why."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for method in methods:
+        for case in cases:
+            problem = METHODS[method].problem(case)
+            if problem is not None:
+                reasons.setdefault((method, problem), []).append(case)
+    return [f"{method} on {', '.join(on)}: {why}" for (method, why), on in reasons.items()]
+
+
+def run(
+    seeds: range,
+    methods: Sequence[str],
+    cases: Sequence[str],
+    *,
+    budget_photons: int | None = None,
+    jobs: int = 1,
+) -> list[Row]:
     """Run every method on every case with every seed.
 
+    Args:
+        seeds: Of the links and of the methods' own chances: the same links for all methods.
+        methods: Names of methods; all are compared with the first one, seed by seed.
+        cases: Names of cases.
+        budget_photons: Detections that a run may look at; None for what the task says.
+        jobs: Processes to share the runs among.
+
     Returns:
-        Rows of method, case, metric, unit, n, median, mean, p90 and bound; a run that never
-        reaches a threshold counts as infinite, and what is infinite is None.
+        Rows of method, case, metric, unit, n, median, mean, p90, bound and, where the median has a
+        bootstrap interval, low and high. A run that never reaches a threshold counts as infinite,
+        and what is infinite is None.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rows = []
-    for case in cases:
-        for method in methods:
-            runs = [_follow(method, case, seed) for seed in seeds]
-            rows += [{"method": method, "case": case, **figures} for figures in _figures(runs)]
+    budget = SCORING.budget_photons if budget_photons is None else budget_photons
+    pairs = [(m, c) for c in cases for m in methods if METHODS[m].problem(c) is None]
+    singles = [(method, case, seed, budget) for method, case in pairs for seed in seeds]
+    if jobs > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            traces = list(pool.map(_trace, singles))
+    else:
+        traces = list(map(_trace, singles))
+    found = dict(zip([single[:3] for single in singles], traces, strict=True))
+    by_pair = {pair: [found[*pair, seed] for seed in seeds] for pair in pairs}
+    rows: list[Row] = []
+    for method, case in pairs:
+        described = partial(_rows, by_pair, methods[0])
+        rows += [{"method": method, "case": case, **row} for row in described(method, case)]
     return rows
 
 
-@dataclass(frozen=True)
-class _Run:
-    photons: Array
-    excess: Array
-    excess_q90: Array
-    suggestion_s: Array
-
-    def reached(self, threshold: float) -> int | None:
-        """Tell after which setting the excess stays below a threshold."""
-        above = np.flatnonzero(self.excess >= threshold)
-        first = int(above[-1]) + 1 if len(above) else 0
-        return first if first < len(self.excess) else None
-
-    def claim(self) -> bool | None:
-        """Tell whether the first claim holds; None if there was none."""
-        claims = np.flatnonzero(self.excess_q90 < CLAIMED)
-        return bool(self.excess[claims[0]] < CLAIMED) if len(claims) else None
+def _rows(
+    by_pair: Mapping[tuple[str, str], Sequence[Trace]], first: str, method: str, case: str
+) -> Iterator[Row]:
+    traces = by_pair[method, case]
+    sifted_only = CASES[case].counts != "all"
+    yield from figures(traces, SCORING, MEDIAN_BOUND * (2 if sifted_only else 1))
+    if method != first and (first, case) in by_pair:
+        for name, threshold in SCORING.thresholds.items():
+            row = ratios(by_pair[first, case], traces, SCORING, name, threshold)
+            if row is not None:
+                yield row
+    is_first_case = case == next(c for m, c in by_pair if m == method)
+    if is_first_case and method != ORACLE and FRESH_PROCESSES:
+        spent_ms = [_first_suggestion_ms(method, case) for _ in range(FRESH_PROCESSES)]
+        yield figure("first_suggestion_ms", "ms", spent_ms)
 
 
-def _follow(method: str, case: str, seed: int) -> _Run:
-    twin, judge = _twin(seed, case), _twin(seed, case)  # judging must not move it
-    steps = list(METHODS[method](twin, seed))
-    return _Run(
-        photons=np.array([step.photons for step in steps], dtype=float),
-        excess=np.array([judge.excess(step.setting) for step in steps]),
-        excess_q90=np.array([step.excess_q90 for step in steps]),
-        suggestion_s=np.array([step.suggestion_s for step in steps]),
+def _trace(single: tuple[str, str, int, int]) -> Trace:
+    method, name, seed, budget = single
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    case = CASES[name]
+    if method == ORACLE:
+        steps = oracle.design(case, case.build(seed))
+        within = [step for step in steps if step.photons <= budget]
+        return Trace(within or steps[:1], [])
+    link = case.link(seed, budget_photons=budget)
+    return Trace(follow(METHODS[method].run, link, seed), link.suggestion_s)
+
+
+def _first_suggestion_ms(method: str, case: str) -> float:
+    """Time the first suggestions in a process that has done nothing else."""
+    code = f"from benchmarks.alignment import _print_first; _print_first({method!r}, {case!r})"
+    done = subprocess.run(  # noqa: S603 - our own interpreter and our own words
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
+    return float(done.stdout.split()[-1])
 
 
-def _figures(runs: Sequence[_Run]) -> Iterator[Row]:
-    for name, threshold in THRESHOLDS.items():
-        reached = [run.reached(threshold) for run in runs]
-        photons = [
-            np.inf if at is None else run.photons[at] for run, at in zip(runs, reached, strict=True)
-        ]
-        bound = MEDIAN_BOUND_PHOTONS / threshold
-        yield _figure(f"photons_to_{name}", "photons", photons, bound)
-        settings = [np.inf if at is None else float(at + 1) for at in reached]
-        yield _figure(f"settings_to_{name}", "settings", settings)
-    failed = [run.reached(min(THRESHOLDS.values())) is None for run in runs]
-    yield _figure("failed_starts", "share", [float(np.mean(failed))], count=len(runs))
-    claims = [claim for run in runs if (claim := run.claim()) is not None]
-    if claims:
-        yield _figure("claims_true", "share", [float(np.mean(claims))], count=len(claims))
-    spent_ms = 1e3 * np.concatenate([run.suggestion_s for run in runs])
-    yield _figure("suggestion_ms", "ms", spent_ms.tolist())
-
-
-def _figure(
-    metric: str,
-    unit: str,
-    values: Sequence[float],
-    bound: float | None = None,
-    count: int | None = None,
-) -> Row:
-    median, p90 = np.quantile(values, [0.5, 0.9], method="higher")
-    return {
-        "metric": metric,
-        "unit": unit,
-        "n": count if count is not None else len(values),
-        "median": _finite(median),
-        "mean": _finite(np.mean(values)),
-        "p90": _finite(p90),
-        "bound": bound,
-    }
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _twin(seed: int, case: str) -> Twin:
-    options = CASES[case]
-    return PaddleTwin(seed, options) if isinstance(options, PaddleOptions) else Twin(seed, options)
-
-
-def _drives(twin: Twin) -> dict[str, FloatDistribution]:
-    if isinstance(twin, PaddleTwin):
-        return {f"paddle{k}": FloatDistribution(LEAST_DEG, MOST_DEG) for k in (1, 2, 3)}
-    return {f"v{k}": FloatDistribution(-MAXIMUM_V, MAXIMUM_V) for k in (1, 2, 3, 4)}
-
-
-def _vector(params: Any) -> Array:
-    return np.array([params[name] for name in sorted(params) if name != "n_photons"], dtype=float)
+def _print_first(method: str, case: str) -> None:
+    """Print the processor time of the slowest of the first suggestions, ms; imports not counted."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    link = CASES[case].link(
+        0, budget_photons=SCORING.budget_photons, most_settings=FIRST_SUGGESTIONS
+    )
+    follow(METHODS[method].run, link, 0)
+    sys.stdout.write(f"{1e3 * max(link.suggestion_s)}\n")

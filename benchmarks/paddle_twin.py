@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.twin import Array, Twin, TwinOptions, _turn
+from benchmarks.twin import Array, Twin, TwinOptions, _in_series, _turn
 
 RETARDANCE_WAVES = (0.25, 0.5, 0.25)
 LEAST_DEG, MOST_DEG = 2.0, 158.0
@@ -38,15 +38,16 @@ class PaddleTwin(Twin):
         self._retardance_rad = 2 * np.pi * np.array(RETARDANCE_WAVES) * (1 + errors)
         self._azimuth_rad = self._rng.uniform(0, 2 * np.pi, 3)
         self._axis_rad_per_deg = np.radians(2) * (1 - options.twist)
-        self._angles_deg = np.zeros(3)
 
-    def _set(self, voltages: Array) -> None:
-        self._angles_deg = voltages
+    @property
+    def limits(self) -> Array:
+        """Lowest and highest angles, degrees, shape ``(2, 3)``."""
+        return np.array([[LEAST_DEG] * 3, [MOST_DEG] * 3])
 
-    def _whole(self) -> Array:
-        whole = self._fibre
-        azimuths = self._axis_rad_per_deg * self._angles_deg + self._azimuth_rad
-        for azimuth, retardance in zip(azimuths, self._retardance_rad, strict=True):
-            axis = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
-            whole = _turn(axis, retardance) @ whole
-        return self._receiver @ whole
+    def _felt_at(self, drives: Array) -> Array:
+        return drives
+
+    def _controller(self, felt: Array) -> Array:
+        azimuths = self._axis_rad_per_deg * felt + self._azimuth_rad
+        axes = np.stack([np.cos(azimuths), np.sin(azimuths), np.zeros_like(azimuths)], axis=-1)
+        return _in_series(_turn(axes, np.broadcast_to(self._retardance_rad, azimuths.shape)))

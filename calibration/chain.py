@@ -1,9 +1,9 @@
 """Polarization controllers as chains of linear retarders between two unknown fibres.
 
-Whatever drives it, a controller is a chain of K linear retarders with axes in the S1-S2 plane::
+Whatever drives it, a controller is a chain of linear retarders with axes in the S1-S2 plane::
 
-    R = receiver . E_K ... E_2 E_1 . fibre,   E_k = exp(retardance_k [n_k]x)
-    n_k = (cos azimuth_k, sin azimuth_k, 0)
+    R = receiver . E_N ... E_2 E_1 . fibre,   E_j = exp(retardance_j [n_j]x)
+    n_j = (cos azimuth_j, sin azimuth_j, 0)
 
 ``receiver`` and ``fibre`` are any rotations. Measuring in basis ``a`` (Z, X) what was sent in
 basis ``b`` errs with probability ``p_ab = (1 - V R_ab) / 2``, ``V = 1 - 2 floor``.
@@ -69,9 +69,10 @@ def rotated_elements(behind: Array, in_front: Array) -> tuple[Array, Array]:
 class Chain(ABC):
     """What is known of a controller before anything is measured.
 
-    The drives of a setting are an array of K numbers in the controller's own unit. A *nominal
-    radian* is the change of a drive that should turn its retarder, by axis or by retardance, by one
-    radian on the Stokes sphere.
+    The drives of a setting are an array of K numbers in the controller's own unit; what they drive
+    may be described by more than one retarder each, N in all. A *nominal radian* is the change of a
+    drive that should turn its retarder, by axis or by retardance, by one radian on the Stokes
+    sphere.
 
     Attributes:
         prior: Beliefs about the controller's errors and the floor.
@@ -115,7 +116,7 @@ class Chain(ABC):
             drives: Shape ``(M, K)``, or ``(B, M, K)`` for settings of each member's own.
 
         Returns:
-            Stokes azimuths of the axes and retardances, both broadcastable to ``(B, M, K)``.
+            Stokes azimuths of the axes and retardances, both broadcastable to ``(B, M, N)``.
         """
 
     @abstractmethod
@@ -124,7 +125,7 @@ class Chain(ABC):
 
         Args:
             parameters: A batch of B.
-            by_retardance: Rotation vector per radian of each retardance, shape ``(B, M, K, 3)``.
+            by_retardance: Rotation vector per radian of each retardance, shape ``(B, M, N, 3)``.
             by_azimuth: The same of each azimuth.
 
         Returns:
@@ -137,7 +138,7 @@ class Chain(ABC):
 
         Args:
             drives: Settings, as for :meth:`azimuth_and_retardance`.
-            by_retardance: Rotation vector per radian of each retardance, shape ``(B, M, K, 3)``.
+            by_retardance: Rotation vector per radian of each retardance, shape ``(B, M, N, 3)``.
             by_azimuth: The same of each azimuth.
 
         Returns:
@@ -146,7 +147,7 @@ class Chain(ABC):
 
     @property
     def channels(self) -> int:
-        """Number of retarders, K."""
+        """Number of drives, K."""
         return len(self.half_turn)
 
     @property
@@ -239,7 +240,8 @@ class Chain(ABC):
 
     def controller(self, parameters: Parameters, drives: Array) -> Array:
         """Compute the rotation of the controller alone, shape ``(B, M, 3, 3)``."""
-        return self._products(parameters, drives)[-1]
+        _, products = self._products(parameters, drives)
+        return products[-1]
 
     def rotation(self, parameters: Parameters, drives: Array) -> Array:
         """Compute the rotation from sender to receiver, shape ``(B, M, 3, 3)``."""
@@ -271,9 +273,8 @@ class Chain(ABC):
             The controller's rotation, shape ``(B, M, 3, 3)``, and the axes in the frame in front of
             the controller, shape ``(B, M, K, 3)``.
         """
-        products = self._products(parameters, drives)
-        turns = self._element_axes(parameters, drives, products)
-        return products[-1], self.drive_axes(parameters, *turns)
+        azimuth, products = self._products(parameters, drives)
+        return products[-1], self.drive_axes(parameters, *_element_axes(azimuth, products))
 
     def linearise(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
         """Predict the error probabilities and their derivatives.
@@ -303,13 +304,12 @@ class Chain(ABC):
             The controller's rotation, shape ``(B, M, 3, 3)``, and for each tangent direction of
             :meth:`step` the rotation vector per unit, shape ``(B, M, P - 1, 3)``.
         """
-        products = self._products(parameters, drives)
-        turns = self._element_axes(parameters, drives, products)
+        azimuth, products = self._products(parameters, drives)
         axes = np.empty((*products[-1].shape[:2], self.size - 1, 3))
         axes[..., 0:3, :] = np.eye(3)
         axes[..., 3:6, :] = products[-1]
         first = 6
-        for group in self.error_axes(drives, *turns):
+        for group in self.error_axes(drives, *_element_axes(azimuth, products)):
             axes[..., first : first + group.shape[-2], :] = group
             first += group.shape[-2]
         return products[-1], axes
@@ -318,31 +318,30 @@ class Chain(ABC):
         names = [each.name for each in fields(self) if each.name != "prior"]
         return {"kind": self.kind, **{name: getattr(self, name).tolist() for name in names}}
 
-    def _products(self, parameters: Parameters, drives: Array) -> list[Array]:
-        """Multiply up the chain: ``E_1``, ``E_2 E_1``, and so on."""
-        retarders = rotation.in_plane(*self.azimuth_and_retardance(parameters, drives))
+    def _products(self, parameters: Parameters, drives: Array) -> tuple[Array, list[Array]]:
+        """Multiply up the chain: azimuths, and ``E_1``, ``E_2 E_1``, and so on."""
+        azimuth, retardance = self.azimuth_and_retardance(parameters, drives)
+        retarders = rotation.in_plane(azimuth, retardance)
         products = [retarders[..., 0, :, :]]
-        for channel in range(1, self.channels):
-            products.append(retarders[..., channel, :, :] @ products[-1])
-        return products
+        for j in range(1, retarders.shape[-3]):
+            products.append(retarders[..., j, :, :] @ products[-1])
+        return azimuth, products
 
-    def _element_axes(
-        self, parameters: Parameters, drives: Array, products: list[Array]
-    ) -> tuple[Array, Array]:
-        """See changes of each retardance and each azimuth from in front of the controller.
 
-        Returns:
-            Rotation vectors per radian, both of shape ``(B, M, K, 3)``.
-        """
-        azimuth, _ = self.azimuth_and_retardance(parameters, drives)
-        cosine, sine = np.cos(azimuth)[..., None], np.sin(azimuth)[..., None]
-        by_retardance = np.empty((*products[0].shape[:2], self.channels, 3))
-        by_azimuth = np.empty_like(by_retardance)
-        before: Array = np.array([0.0, 0.0, 1.0])
-        for k, product in enumerate(products):  # an axis is unchanged by its own retarder
-            by_retardance[..., k, :] = (
-                cosine[..., k, :] * product[..., 0, :] + sine[..., k, :] * product[..., 1, :]
-            )
-            by_azimuth[..., k, :] = product[..., 2, :] - before
-            before = product[..., 2, :]
-        return by_retardance, by_azimuth
+def _element_axes(azimuth: Array, products: list[Array]) -> tuple[Array, Array]:
+    """See changes of each retardance and each azimuth from in front of the controller.
+
+    Returns:
+        Rotation vectors per radian, both of shape ``(B, M, N, 3)``.
+    """
+    cosine, sine = np.cos(azimuth)[..., None], np.sin(azimuth)[..., None]
+    by_retardance = np.empty((*products[0].shape[:2], len(products), 3))
+    by_azimuth = np.empty_like(by_retardance)
+    before: Array = np.array([0.0, 0.0, 1.0])
+    for j, product in enumerate(products):  # an axis is unchanged by its own retarder
+        by_retardance[..., j, :] = (
+            cosine[..., j, :] * product[..., 0, :] + sine[..., j, :] * product[..., 1, :]
+        )
+        by_azimuth[..., j, :] = product[..., 2, :] - before
+        before = product[..., 2, :]
+    return by_retardance, by_azimuth

@@ -28,6 +28,9 @@ HEADROOM = 0.05
 LONGEST_PERIOD = 1.25
 """Longest period to reckon with, as a multiple of the nominal one."""
 
+OUT_OF_REACH = 0.25
+"""Excess that limits leave, as a share of the excess expected, above which to aim elsewhere."""
+
 EXCESS_PER_SQUARE_ANGLE = np.array([1.0, 1.0, 2.0]) / 8
 """QBER, mean of both bases, per squared rotation about S1, S2, S3; rad^-2."""
 
@@ -42,6 +45,9 @@ class Recommendation:
         floor: Floor in each of them.
         solutions: Other settings that align some sample, shape ``(C, K)``.
         samples: The DESIGN_SAMPLES posterior samples it was chosen with.
+        aim: Setting that would be recommended if all were known: where limits keep the recommended
+            one from perfect alignment, another one may be better but less well known.
+        reachable: Excess at the aim if all were as its own sample says.
     """
 
     setting: Array
@@ -49,6 +55,8 @@ class Recommendation:
     floor: Array
     solutions: Array
     samples: Parameters
+    aim: Array
+    reachable: float
 
 
 def recommend(
@@ -81,14 +89,20 @@ def recommend(
     )
     if previous_setting is not None:
         solutions = np.concatenate([solutions, previous_setting[None]])
+        repeated = np.append(repeated, 0)
     expected = posterior.chain.excess(samples, solutions).mean(axis=0)
     setting = solutions[np.argmin(expected)]
+    reachable = posterior.chain.excess(tried[repeated], solutions[:, None])[:, 0]
+    worthy = reachable <= reachable.min() + OUT_OF_REACH * expected.min()
+    aim = int(np.argmin(np.where(worthy, expected, np.inf)))
     return Recommendation(
         setting=setting,
         excess=posterior.chain.excess(claims, setting[None])[:, 0],
         floor=claims.floor,
         solutions=solutions[: len(tried)],
         samples=samples,
+        aim=solutions[aim],
+        reachable=float(reachable[aim]),
     )
 
 
@@ -111,7 +125,7 @@ def next_setting(
     """Choose the measurement that promises to reduce the expected excess most.
 
     Ensemble A-optimal design: over posterior samples, the covariance between the rotation left at
-    the recommended setting and the error probabilities at a candidate tells how much of the former
+    the setting aimed at and the error probabilities at a candidate tells how much of the former
     a measurement there would remove. Needs no derivatives and copes with several modes.
 
     Args:
@@ -127,7 +141,7 @@ def next_setting(
     candidates = _candidates(best, rng, span, posterior.chain.half_turn)
     predicted = posterior.chain.error_probability(best.samples, candidates)
     predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
-    remaining = posterior.chain.rotation(best.samples, best.setting[None])[:, 0]
+    remaining = posterior.chain.rotation(best.samples, best.aim[None])[:, 0]
     gain = expected_gain(rotation.log(remaining), predicted, counts.ravel())
     chosen: Array = candidates[np.argmax(gain)]
     return chosen
@@ -162,7 +176,7 @@ def _candidates(
     """Gather settings worth a measurement: aligned ones, some nearby and some anywhere."""
     channels = len(half_turn)
     reach = np.repeat(NEARBY_HALF_TURNS, NEARBY_EACH)[:, None] * half_turn
-    nearby = best.setting + reach * rng.normal(size=(len(reach), channels))
+    nearby = best.aim + reach * rng.normal(size=(len(reach), channels))
     anywhere = rng.uniform(span[0], span[1], size=(ANYWHERE, channels))
-    here = best.setting[None]
+    here = np.stack([best.setting, best.aim])
     return np.concatenate([here, best.solutions, np.clip(nearby, *span), anywhere])

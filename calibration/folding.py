@@ -1,7 +1,7 @@
 """Time tags folded on Alice's known repeating pattern: one calibration frame, state by state."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -122,6 +122,10 @@ def fold(
     A tag at ``t`` after START belongs to slot ``floor((t - delay) / slot) mod period`` and counts
     if it lies within half a gate of that slot's centre.
 
+    Detectors may share an input if their delays tell them apart, as early and late pulses at one
+    detector do: each takes the tags within its own gate, and as ``singles`` those as well as its
+    share of the tags in no gate.
+
     Time since START does not say in *which* repetition a tag fell, so two detectors firing in the
     same slot cannot be told from two firing a repetition apart: double clicks stay unknown.
 
@@ -151,11 +155,11 @@ def fold(
     for detector, one in enumerate(folded):
         slots = (pattern.intensity_of_slot, pattern.state_of_slot)
         np.add.at(clicks[:, :, detector], slots, one.per_slot)
-    singles = np.array([one.tags for one in folded], dtype=np.int64)
+    tagged = np.array([one.tags for one in folded], dtype=np.int64)
     flags = set()
-    if _is_dark(int(clicks[0].sum()), int(singles.sum()), pattern, gate_ps):
+    if _is_dark(int(clicks[0].sum()), int(tagged.sum()), pattern, gate_ps):
         flags.add("dark")
-    if int(singles.max()) > max_rate_hz * tags.duration_s:
+    if int(tagged.max()) > max_rate_hz * tags.duration_s:
         flags.add("saturated")
     return Window(
         start_s=start_s,
@@ -164,12 +168,24 @@ def fold(
         disclosure="calibration",
         intensities=pattern.intensity_names,
         clicks=clicks,
-        singles=singles,
+        singles=_singles(folded, [inputs[detector] for detector in STATES]),
         double_clicks=None,
         timing_mean_ps=np.array([one.mean_ps for one in folded]),
         timing_std_ps=np.array([one.std_ps for one in folded]),
         flags=frozenset(flags),
     )
+
+
+def _singles(folded: Sequence[_Folded], inputs: Sequence[int]) -> NDArray[np.int64]:
+    """Return each detector's clicks so that none of a shared input is counted twice."""
+    singles = np.array([one.tags for one in folded], dtype=np.int64)
+    for shared in {each for each in inputs if inputs.count(each) > 1}:
+        sharing = [index for index, each in enumerate(inputs) if each == shared]
+        gated = [int(folded[index].per_slot.sum()) for index in sharing]
+        rest = max(folded[sharing[0]].tags - sum(gated), 0)
+        for number, (index, own) in enumerate(zip(sharing, gated, strict=True)):
+            singles[index] = own + (rest + number) // len(sharing)
+    return singles
 
 
 def _all_detectors(mapping: Mapping[str, object], what: str) -> tuple[str, ...]:
@@ -253,14 +269,25 @@ def find_delays(
         ValueError: A detector has no tags, or its clicks show no rhythm (no light).
     """
     return {
-        detector: _find_delay(_tags_of(tags, inputs, detector), pattern, expected_ps, detector)
+        detector: find_delay(_tags_of(tags, inputs, detector), pattern, expected_ps, detector)
         for detector in _all_detectors(inputs, "tagger input")
     }
 
 
-def _find_delay(
+def find_delay(
     since_sync_ps: NDArray[np.uint64], pattern: Pattern, expected_ps: float, detector: str
 ) -> float:
+    """Find when slot 0 starts at one detector, as ``find_delays`` does for all.
+
+    Args:
+        since_sync_ps: Its clicks since the latest START event, ps, shape ``(n,)``.
+        pattern: What Alice sends.
+        expected_ps: Where the delay is expected, ps.
+        detector: Its letter, for errors.
+
+    Raises:
+        ValueError: The clicks show no rhythm.
+    """
     phase = (since_sync_ps.astype(np.float64) - expected_ps) / pattern.slot_ps
     rhythm = np.exp(2j * np.pi * phase).sum()
     # Without light the squared length over n is exponential with mean 1 (Rayleigh's test).

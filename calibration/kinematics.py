@@ -49,6 +49,7 @@ def align(
     span: Array,
     *,
     steps: int = STEPS,
+    is_local: bool = False,
 ) -> tuple[Array, Array]:
     """Find drives that make each member's rotation the identity.
 
@@ -63,6 +64,8 @@ def align(
         start: Where to begin, shape ``(B, K)``.
         span: Lowest and highest drives, shape ``(2, K)``; never left.
         steps: At most so many.
+        is_local: Whether a drive that has no equivalent setting in range waits at its limit, rather
+            than going over to the other one where that is closer to an equivalent.
 
     Returns:
         Drives, shape ``(B, K)``, and the angle that remains, rad, shape ``(B,)``.
@@ -84,11 +87,11 @@ def align(
         effect, turn = effect * WEIGHTS[:, None], -error * WEIGHTS
         here, period = drives[active], chain.period(members)
         step = shortest_step(effect, turn) * chain.half_turn / np.pi
-        arrived = bring_into_range(here + step, period, span)
+        arrived = _arrive(here + step, period, span, is_local)
         stuck = ~_is_whole_number((arrived - here - step) / period)
         if np.any(stuck):  # let the others do what a channel at its limit cannot
             step = shortest_step(effect * ~stuck[:, None], turn) * chain.half_turn / np.pi
-            arrived = np.where(stuck, arrived, bring_into_range(here + step, period, span))
+            arrived = np.where(stuck, arrived, _arrive(here + step, period, span, is_local))
         drives[active] = arrived
     return drives, remaining
 
@@ -113,6 +116,13 @@ def shortest_step(effect: Array, turn: Array, damping: float = 0.0) -> Array:
     length = np.linalg.norm(step, axis=-1, keepdims=True)
     step *= np.minimum(1, LARGEST_STEP_RAD / np.maximum(length, LARGEST_STEP_RAD))
     return step
+
+
+def _arrive(drives: Array, period: Array, span: Array, is_local: bool) -> Array:
+    arrived = bring_into_range(drives, period, span)
+    if is_local:
+        arrived = np.where(span[1] - span[0] < period, np.clip(drives, *span), arrived)
+    return arrived
 
 
 def _is_whole_number(value: Array) -> NDArray[np.bool_]:

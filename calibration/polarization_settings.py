@@ -5,10 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from calibration import retarders, wave_plates
 from calibration.chain import Chain
 from calibration.metering import Rules
-from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain
+from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
 from calibration.wave_plates import DEFAULT_RETARDANCE_WAVES, WavePlateChain
 
 OWN_SETTINGS = {
@@ -103,18 +102,15 @@ class PolarizationSettings(BaseModel):
             return WavePlateChain.nominal(
                 self.retardance_waves,
                 centre_deg=centre,
-                prior=wave_plates.prior_of_widths(
-                    self.channels,
-                    retardance_waves=self.retardance_sigma_waves,
-                    twist=self.twist,
-                    twist_sigma=self.twist_sigma,
-                ),
+                retardance_sigma_waves=self.retardance_sigma_waves,
+                twist=self.twist,
+                twist_sigma=self.twist_sigma,
             )
         return RetarderChain.nominal(
             self.half_wave_v,
             azimuth_deg=self.azimuth_deg,
             centre_v=centre,
-            prior=retarders.prior_of_widths(
+            prior=prior_of_widths(
                 self.channels, scale=self.scale_sigma, azimuth_deg=self.azimuth_sigma_deg
             ),
         )

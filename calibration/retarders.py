@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -85,7 +86,7 @@ class RetarderChain(Chain):
         """Scales, offsets and azimuth errors: 3 K."""
         return 3 * self.channels
 
-    @property
+    @cached_property
     def free(self) -> NDArray[np.intp]:
         """All but the first and the last offset and the first azimuth error."""
         fixed = self.channels, 2 * self.channels - 1, 2 * self.channels
@@ -103,7 +104,8 @@ class RetarderChain(Chain):
 
     def azimuth_and_retardance(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
         """Fixed axes; retardances that follow the voltages."""
-        scale, offset, azimuth = np.split(parameters.errors[:, None], 3, axis=-1)
+        errors, k = parameters.errors[:, None], self.channels
+        scale, offset, azimuth = errors[..., :k], errors[..., k : 2 * k], errors[..., 2 * k :]
         return self.azimuth_rad + azimuth, self._nominal_rad(drives) * (1 + scale) + offset
 
     def drive_axes(self, parameters: Parameters, by_retardance: Array, by_azimuth: Array) -> Array:

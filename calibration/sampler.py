@@ -71,6 +71,7 @@ class Advice:
         excess_mean: Expected QBER above the floor.
         excess_q90: Bound on it that holds with a probability of 90 %, if the model fits.
         excess_q10: The excess is above this with a probability of 90 %.
+        reachable: Excess that the drives' limits leave at the best setting, wherever that is.
         photons: Detections that this rests on.
         settings: Settings measured.
         modes: Explanations of the counts that still compete.
@@ -85,6 +86,7 @@ class Advice:
     excess_mean: float
     excess_q90: float
     excess_q10: float
+    reachable: float
     photons: int
     settings: int
     modes: int
@@ -102,8 +104,9 @@ class Advice:
         Limits of the drives, or wave plates of the wrong retardance, can keep a controller from
         undoing a fibre; further measurements do not help.
         """
-        spread = self.excess_q90 - self.excess_q10
-        return self.excess_q10 > 0.5 * target_excess and spread < 0.5 * target_excess
+        is_known = self.excess_q90 - self.excess_q10 < 0.5 * target_excess
+        is_best = self.excess_mean - self.reachable < 0.5 * target_excess
+        return self.reachable > 0.5 * target_excess and is_known and is_best
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,7 @@ class RotationSampler(BaseSampler):
             excess_mean=mean,
             excess_q90=float(np.quantile(best.excess, 0.9)),
             excess_q10=float(np.quantile(best.excess, 0.1)),
+            reachable=best.reachable,
             photons=posterior.photons,
             settings=len(belief.numbers),
             modes=len(posterior.weights),

@@ -30,6 +30,8 @@ class Finding:
         ceiling: Largest QBER there that still agrees with the finding, or None.
         excess_mean: Expected QBER above the best reachable one, or None without a model.
         excess_q90: Bound on it that holds with 90 % probability, or None.
+        excess_bound: Least mean excess that the best design could reach with as many photons,
+            where the search knows that better than the stage; else None.
         posterior: What the model knows, JSON-able, or None.
         misfit: Why nothing that this search says can be trusted, or None.
         remark: What else is to be said of a final finding, or None.
@@ -42,6 +44,7 @@ class Finding:
     ceiling: float | None = None
     excess_mean: float | None = None
     excess_q90: float | None = None
+    excess_bound: float | None = None
     posterior: Mapping[str, Any] | None = None
     misfit: str | None = None
     remark: str | None = None

@@ -341,6 +341,9 @@ class StageRun:
         finding = attempt.finding if attempt is not None else None
         claim = finding if attempt is not None and not attempt.is_refuted else None
         fresh = attempt.fresh if attempt is not None else None
+        own_bound = claim.excess_bound if claim is not None else None
+        known = KNOWN_ACTUATORS_BOUND / photons if photons else None
+        unknown = UNKNOWN_ACTUATORS_BOUND / photons if photons else None
         self.result = StageResult(
             stage=self._stage,
             outcome=outcome,
@@ -350,8 +353,8 @@ class StageRun:
             predicted_qber=finding.predicted_qber if finding is not None else None,
             excess_mean=claim.excess_mean if claim is not None else None,
             excess_q90=claim.excess_q90 if claim is not None else None,
-            bound_known=KNOWN_ACTUATORS_BOUND / photons if photons else None,
-            bound_unknown=UNKNOWN_ACTUATORS_BOUND / photons if photons else None,
+            bound_known=known if own_bound is None else own_bound,
+            bound_unknown=unknown if own_bound is None else own_bound,
             photons=dict(self._ledger.photons),
             settings=self._ledger.settings,
             duration_s=self._bench.elapsed_s,

@@ -190,7 +190,7 @@ class Tracker:
             members = replace(self._mode, fibre=fibre[None])
             start = self._held + self._centring(members, covariance)
             aligned, _ = kinematics.align(
-                self._chain, members, start[None], self._span, steps=IK_STEPS
+                self._chain, members, start[None], self._span, steps=IK_STEPS, is_local=True
             )
             self._held = aligned[0]
             waited_s = max(now_s - self._now_s, 0.0)

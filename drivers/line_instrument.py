@@ -29,9 +29,10 @@ from pydantic import Field, model_validator
 
 from drivers.errors import RejectedError, ReplyError, SettingError
 from drivers.line_settings import MAX_REPLY_CHARS, Command, Expression, Setting, Terminator
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, unknown_if_lost
 from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Actuator, Identity
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue, Framing
 
@@ -95,7 +96,7 @@ def parse_identity(reply: str) -> Identity:
 
 
 @register("line-instrument", LineInstrumentOptions, wires=("serial", "tcp", "visa"))
-class LineInstrument:
+class LineInstrument(LinkedInstrument):
     """Any line-based instrument, described in the testbed file.
 
     Args:
@@ -108,9 +109,7 @@ class LineInstrument:
     def __init__(
         self, name: str, resource: str, options: LineInstrumentOptions, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._transport = connector.transport(
+        transport = connector.transport(
             name,
             resource,
             Framing(
@@ -120,27 +119,8 @@ class LineInstrument:
             timeout_s=options.timeout_s,
             baud_rate=options.baud_rate,
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the link, check the model, forget old errors, read every setting once.
-
-        Raises:
-            ReplyError: Another model, or a reply that the configured expressions do not fit.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            identity = await self._identify(link)
-            await self._forget_errors(link)
-            for name in self._options.settings:
-                await self._read(link, name)
-        return identity
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises ReplyError for another model."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
+        super().__init__(name, transport)
+        self._options = options
 
     async def set_value(self, setting: str, value: float | str) -> float | str:
         """Set one setting and read it back.
@@ -182,14 +162,6 @@ class LineInstrument:
             partial(self._set, name=name, value=value) for name, value in self._options.safe.items()
         ]
         await carry_out_all(self._transport, steps)
-
-    async def close(self) -> None:
-        """Close the link; the settings stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
 
     def actuators(self) -> Mapping[str, Actuator]:
         """One per numeric setting, by its name."""
@@ -291,7 +263,12 @@ class LineInstrument:
             )
         return parse_identity(reply)
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same instrument, and no error left over from before."""
-        await self._identify(link)
+    async def _set_up(self, link: Dialogue) -> None:
+        """Forget old errors, read every setting once."""
+        await self._forget_errors(link)
+        for name in self._options.settings:
+            await self._read(link, name)
+
+    async def _set_up_again(self, link: Dialogue) -> None:
+        """After a lost link: no error left over from before."""
         await self._forget_errors(link)

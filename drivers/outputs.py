@@ -45,9 +45,9 @@ def unknown_if_lost(instrument: str, what: str) -> Iterator[None]:
 async def carry_out_all(transport: Transport, steps: Sequence[SafetyStep]) -> None:
     """Carry out every step in order, whatever becomes of the others.
 
-    All steps share one dialogue, so that each command is still sent where replies are lost. Steps
-    that failed are tried once more on a line opened again: they set absolute values, which may
-    arrive twice.
+    All steps share one dialogue, so that each command is still sent where replies are lost. After
+    a lost link it starts as soon as the instrument is identified, set up or not. Steps that failed
+    are tried once more on a line opened again: they set absolute values, which may arrive twice.
 
     Raises:
         InstrumentError: The first step that failed for good, after all were tried.
@@ -66,7 +66,7 @@ async def _carry_out(
 ) -> list[tuple[SafetyStep, InstrumentError]]:
     failed: list[tuple[SafetyStep, InstrumentError]] = []
     try:
-        async with transport.exclusive() as link:
+        async with transport.exclusive(is_urgent=True) as link:
             for step in steps:
                 try:
                     await step(link)

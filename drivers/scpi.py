@@ -1,11 +1,16 @@
-"""What SCPI instruments share: identity, error queue, numbers."""
+"""What SCPI instruments share: identity, error queue, numbers, settings."""
 
 import math
 import re
+from collections.abc import Awaitable, Callable
 
 from drivers.errors import RejectedError, ReplyError
+from drivers.outputs import unknown_if_lost
 from drivers.roles import Identity
 from drivers.transport.transport import Dialogue
+
+Send = Callable[[Dialogue, str], Awaitable[None]]
+"""Sends one command and sees that the unit took it."""
 
 NEXT_ERROR = ":SYST:ERR?"
 # More entries than any instrument's queue holds: one that never says 0 is broken.
@@ -54,6 +59,12 @@ async def refuse_errors(link: Dialogue, sent: str, question: str = NEXT_ERROR) -
         raise RejectedError(link.instrument, "refused", sent=sent, received=entries[0])
 
 
+async def tell(link: Dialogue, command: str, question: str = NEXT_ERROR) -> None:
+    """Send a command and see that it was taken; raises as ``refuse_errors`` does."""
+    await link.write(command)
+    await refuse_errors(link, command, question)
+
+
 async def query_float(link: Dialogue, question: str) -> float:
     """Ask for a number.
 
@@ -82,6 +93,52 @@ async def query_int(link: Dialogue, question: str) -> int:
             link.instrument, "not a whole number", sent=question, received=f"{number:g}"
         )
     return int(number)
+
+
+async def query_bool(link: Dialogue, question: str) -> bool:
+    """Ask for 0 or 1.
+
+    Raises:
+        ReplyError: Neither.
+    """
+    answer = await query_int(link, question)
+    if answer not in (0, 1):
+        raise ReplyError(link.instrument, "neither 0 nor 1", sent=question, received=str(answer))
+    return bool(answer)
+
+
+async def ensure_value(
+    link: Dialogue, header: str, text: str, value: float, send: Send, *, tolerance: float = 0.0
+) -> bool:
+    """Write a setting unless it has that value already, since some writes move something.
+
+    Args:
+        link: The dialogue.
+        header: Asks with ``?`` after it, and sets with a value after it.
+        text: The value as it is sent.
+        value: The same as it is read.
+        send: Sends the command and sees that it was taken.
+        tolerance: How far off a value counts as the same, beside a relative 1e-5.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        ReplyError: Another value is read than was set.
+    """
+
+    async def has_value() -> bool:
+        read = await query_float(link, f"{header}?")
+        return math.isclose(read, value, rel_tol=1e-5, abs_tol=max(tolerance, 1e-12))
+
+    if await has_value():
+        return False
+    sent = f"{header} {text}"
+    with unknown_if_lost(link.instrument, header):
+        await send(link, sent)
+        if not await has_value():
+            raise ReplyError(link.instrument, "reads another value than was set", sent=sent)
+    return True
 
 
 async def _next_error(link: Dialogue, question: str) -> str | None:

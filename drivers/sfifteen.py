@@ -10,7 +10,9 @@ import asyncio
 import math
 import re
 
-from drivers.errors import ReplyError, TransportError
+from drivers.errors import ReplyError
+from drivers.linked import another_model
+from drivers.measuring import Interruption
 from drivers.roles import Identity
 from drivers.transport.transport import Dialogue, Framing
 
@@ -18,40 +20,6 @@ CRLF = Framing(write_terminator=b"\r\n", read_terminator=b"\r\n")
 MS_PER_S = 1000
 MAX_WINDOW_MS = 65535
 INTEGER = re.compile(r"([+-]?[0-9]{1,10})")
-
-
-class Interruption:
-    """Lets ``make_safe`` end the measurement that is under way."""
-
-    def __init__(self, instrument: str) -> None:
-        self._instrument = instrument
-        self._event = asyncio.Event()
-
-    def arm(self) -> None:
-        """Begin a measurement: only what happens from now on cuts it short."""
-        self._event = asyncio.Event()
-
-    def cut_short(self) -> None:
-        """End the measurement under way."""
-        self._event.set()
-
-    def check(self) -> None:
-        """Raise if the measurement was cut short.
-
-        Raises:
-            TransportError: It was.
-        """
-        if self._event.is_set():
-            raise TransportError(self._instrument, "the measurement was cut short by make_safe")
-
-    async def wait(self, duration_s: float) -> None:
-        """Wait, unless the measurement is cut short; raises as ``check`` does."""
-        try:
-            async with asyncio.timeout(duration_s):
-                await self._event.wait()
-        except TimeoutError:
-            pass
-        self.check()
 
 
 class CountQuestion:
@@ -100,8 +68,7 @@ async def query_identity(link: Dialogue, model: str, mark: re.Pattern[str]) -> I
     """
     reply = (await link.query("*IDN?")).strip()
     if not mark.search(reply):
-        problem = f"this is no {model}: is it the instrument you configured?"
-        raise ReplyError(link.instrument, problem, sent="*IDN?", received=reply)
+        raise another_model(link.instrument, model, sent="*IDN?", received=reply)
     serial = re.search(rf"{model}-([0-9]+)", reply, re.IGNORECASE)  # weak
     return Identity("S-Fifteen Instruments", model, serial[1] if serial else "unknown", "unknown")
 

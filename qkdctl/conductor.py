@@ -13,7 +13,9 @@ from drivers.errors import InstrumentError
 from qkdctl.events import Event, EventBus
 from qkdctl.history import History
 from qkdctl.holding import Hold, LockLostError, hold_for
-from qkdctl.stages import STAGES, make_stage, progress_dict, result_dict
+from qkdctl.signal_calibrator import SignalCalibrator
+from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
+from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class CalibrationRequest:
     Attributes:
         stages: Stage names, in order.
         origin: ``operator`` or ``loss of lock``.
+        only_if_needed: Whether stages are skipped that a quick look shows to be still good.
         results: One entry per finished stage.
         is_done: Whether it has ended, however it did; an ``ended`` event is published then.
         was_cancelled: Whether it was cancelled.
@@ -53,6 +56,7 @@ class CalibrationRequest:
 
     stages: tuple[str, ...]
     origin: str
+    only_if_needed: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
     is_done: bool = False
     was_cancelled: bool = False
@@ -81,6 +85,7 @@ class Conductor:
         self._posterior: Mapping[str, Any] | None = None
         self._interrupted: tuple[str, float] | None = None
         self._last_good: Mapping[str, float] | None = None
+        self._signal = SignalCalibrator(bench, history, now, self._publish_progress)
         self.calibration: CalibrationRequest | None = None
         self.state: State = "starting"
         self.reason = ""
@@ -98,6 +103,14 @@ class Conductor:
                 self._requested = self._following = None
                 self._current = tasks.create_task(activity(), name="activity")
                 await asyncio.wait({self._current})
+
+    async def recall(self) -> None:
+        """Put back in force what stages before the alignment had found in earlier runs.
+
+        Raises:
+            InstrumentError: An instrument failed.
+        """
+        await self._signal.recall()
 
     async def begin(
         self,
@@ -128,15 +141,20 @@ class Conductor:
     ) -> CalibrationRequest:
         """Interrupt what runs and calibrate.
 
+        Args:
+            stages: In order; if empty all that the link has, but for those still good.
+            origin: Who wants it.
+
         Raises:
             RefusedError: A calibration runs already, or a stage is unknown.
         """
-        unknown = [stage for stage in stages if stage not in STAGES]
+        known = stages_of(self._bench.config)
+        unknown = [stage for stage in stages if stage not in known]
         if unknown:
-            raise RefusedError(f"there is no stage {unknown[0]!r}; stages are: {', '.join(STAGES)}")
+            raise RefusedError(f"there is no stage {unknown[0]!r}; stages are: {', '.join(known)}")
         if self.calibration is not None:
             raise RefusedError("a calibration is running; cancel it first, or wait for it")
-        request = CalibrationRequest(stages or tuple(STAGES), origin)
+        request = CalibrationRequest(stages or known, origin, only_if_needed=not stages)
         await self._switch(partial(self._calibrate, request), request)
         return request
 
@@ -225,16 +243,17 @@ class Conductor:
         """Run the stages of a request; then track, or go back to what was intended before."""
         self._following = self._after_calibration()
         try:
+            await self._signal.restore_after_rest()
             for name in request.stages:
                 await self._enter("calibrating", f"{name} ({request.origin})")
-                await self._bench.light.turn_on()
-                result = await self._run_stage(name)
-                request.results.append(result_dict(result))
-                if result.outcome != "accepted":
+                result = await self._run_stage(name, only_if_needed=request.only_if_needed)
+                request.results.append(result)
+                if result["outcome"] not in {"accepted", "skipped"}:
                     break
             else:
-                self.intent = "track"
-                self._following = self._track
+                if self._bench.config.aligning_stage in request.stages:
+                    self.intent = "track"
+                self._following = self._after_calibration()
         except InstrumentError as exc:
             request.results.append({"outcome": "failed", "reason": str(exc)})
             self._following = partial(self._recover, exc)
@@ -246,13 +265,38 @@ class Conductor:
                 self.calibration = None
                 self._end(request)
 
-    async def _run_stage(self, name: str) -> StageResult:
+    async def _run_stage(self, name: str, *, only_if_needed: bool) -> dict[str, Any]:
+        """Run one stage, or see that it is not needed; return its result, JSON-able."""
+        if name not in DARK_AT_FIRST:
+            await self._bench.light.turn_on()
+        if name in SIGNAL_STAGES:
+            summary = await self._signal.run(name, only_if_needed=only_if_needed)
+        else:
+            summary = await self._align(name, only_if_needed=only_if_needed)
+        self.last_calibration = summary | {"time_s": self._now()}
+        self._publish("calibration", summary)
+        return summary
+
+    async def _align(self, name: str, *, only_if_needed: bool) -> dict[str, Any]:
+        if only_if_needed:
+            skipped = await self._signal.check_alignment(name, self._last_good)
+            if skipped is not None:
+                return skipped
+        result = await self._run_alignment(name)
+        if result.outcome == "accepted":
+            self._last_good, self._posterior = result.setting, result.posterior
+            await self._history.add_good_setting(result.setting, result.posterior)
+            figure = None if result.after is None else result.after.value
+            await self._signal.keep(name, {}, figure)
+        return result_dict(result)
+
+    async def _run_alignment(self, name: str) -> StageResult:
         stage = make_stage(name, self._bench.config)
         interrupted, self._interrupted = self._interrupted, None
         study, is_resumed = f"{name}@{self._now():.3f}", False
-        if interrupted is not None and self._now() - interrupted[1] < RESUME_WITHIN_S:
+        if interrupted is not None and self._is_continued(name, *interrupted):
             study, is_resumed = interrupted[0], True
-        result = await stage.run(
+        return await stage.run(
             self._bench,
             self._history,
             on_progress=self._publish_progress,
@@ -261,13 +305,10 @@ class Conductor:
             study=study,
             resume=is_resumed,
         )
-        summary = result_dict(result)
-        self.last_calibration = summary | {"time_s": self._now()}
-        if result.outcome == "accepted":
-            self._last_good, self._posterior = result.setting, result.posterior
-            await self._history.add_good_setting(result.setting, result.posterior)
-        self._publish("calibration", summary)
-        return result
+
+    def _is_continued(self, name: str, study: str, latest_s: float) -> bool:
+        """Whether a study that was cut short is of this stage, and recent."""
+        return study.startswith(f"{name}@") and self._now() - latest_s < RESUME_WITHIN_S
 
     def _end(self, request: CalibrationRequest) -> None:
         request.is_done = True
@@ -326,7 +367,8 @@ class Conductor:
             return partial(self._shut, text)
         self._realignments.append(now_s)
         self._publish("alarm", {"name": "loss-of-lock", "text": reason})
-        request = CalibrationRequest(("polarization",), f"loss of lock: {reason}")
+        stage = self._bench.config.aligning_stage
+        request = CalibrationRequest((stage,), f"loss of lock: {reason}")
         self.calibration = request
         return partial(self._calibrate, request)
 
@@ -351,6 +393,7 @@ class Conductor:
         if self.intent == "track" and self._last_good is not None:
             try:
                 await self._bench.read_setting()  # a power cycle may have moved everything
+                await self._signal.restore()
                 await self._bench.apply(self._last_good)
             except InstrumentError as exc:
                 self._following = partial(self._recover, exc)
@@ -378,6 +421,7 @@ class Conductor:
     async def _shut(self, reason: str, outcome: "asyncio.Future[None] | None" = None) -> None:
         """Make everything safe and stay so until the operator resumes."""
         unsafe: UnsafeError | None = None
+        self._signal.note_rest()
         try:
             await self._bench.make_safe()
         except UnsafeError as exc:

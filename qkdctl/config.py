@@ -4,17 +4,23 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from calibration.delay import DelaySettings
+from calibration.phase_settings import PhaseSettings
 from calibration.polarization import PolarizationSettings
 from drivers.registry import Options, driver_entry
-
-NAME = r"^[a-z][a-z0-9-]*$"
-Name = Annotated[str, Field(pattern=NAME, max_length=40)]
-State = Annotated[str, Field(pattern=r"^[HVDA]$")]
+from qkdctl.names import Name, State
+from qkdctl.signal_config import (
+    AttenuationConfig,
+    BiasConfig,
+    DetectorConfig,
+    signal_mistakes,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,11 @@ class LinkConfig(Model):
     """What Alice sends."""
 
     name: Name
-    encoding: Literal["polarization"] = "polarization"
+    encoding: Literal["polarization", "time-bin", "four-phase"] = Field(
+        "polarization",
+        description="What H, V, D and A stand for: linear polarizations; early, late, phase 0 and "
+        "pi; or phases 0, pi, pi/2 and 3 pi/2.",
+    )
     clock_hz: float = Field(gt=0, le=1e11, description="Pulse rate, Hz.")
     intensities: dict[Name, Annotated[float, Field(ge=0, le=10)]] = Field(
         min_length=1,
@@ -89,13 +99,33 @@ class ReceiverConfig(Model):
     def _consistent(self) -> Self:
         if set(self.inputs) != set("HVDA"):
             raise ValueError("inputs must name all of H, V, D and A")
-        if len(set(self.inputs.values())) != 4:
-            raise ValueError("two detectors share an input; give each its own")
+        if self._overlapping():
+            raise ValueError(
+                "two detectors share an input; give each its own, or tell early from late pulses "
+                "by delays_ps and gate_ps"
+            )
         if self.min_window_s > self.max_window_s:
             raise ValueError("min_window_s is above max_window_s; swap them")
         if self.expected_rate_hz > self.max_rate_hz:
             raise ValueError("expected_rate_hz is above max_rate_hz; raise the ceiling")
         return self
+
+    def _overlapping(self) -> bool:
+        """Whether two detectors share an input and nothing tells their clicks apart."""
+        sharing = [
+            (one, other)
+            for one, other in combinations(self.inputs, 2)
+            if self.inputs[one] == self.inputs[other]
+        ]
+        if not sharing:
+            return False
+        if self.source == "scan" or self.gate_ps is None:
+            return True
+        apart_ps = [abs(self._delay_ps(one) - self._delay_ps(other)) for one, other in sharing]
+        return min(apart_ps) < self.gate_ps
+
+    def _delay_ps(self, state: State) -> float:
+        return self.delays_ps.get(state, 0.0)
 
 
 class LightConfig(Model):
@@ -148,10 +178,21 @@ class PolarizationConfig(PolarizationSettings):
         return self
 
 
-class StagesConfig(Model):
-    """Calibration stages, in dependency order."""
+class PhaseConfig(PhaseSettings):
+    """The phase stage, and the seed of its searches."""
 
-    polarization: PolarizationConfig
+    seed: int = Field(0, ge=0)
+
+
+class StagesConfig(Model):
+    """Calibration stages, in dependency order; one of them aligns what the encoding needs."""
+
+    attenuation: AttenuationConfig | None = None
+    bias: BiasConfig | None = None
+    delay: DelaySettings | None = None
+    detector: DetectorConfig | None = None
+    polarization: PolarizationConfig | None = None
+    phase: PhaseConfig | None = None
 
 
 class TrackingConfig(Model):
@@ -181,7 +222,20 @@ class SimulationConfig(Model):
     slow_drift_rad: float = Field(0.1, ge=0, description="Amplitude of the slow term.")
     slow_drift_period_s: float = Field(86_400.0, gt=0)
     hysteresis_v: float = Field(0.0, ge=0)
+    z_share: float = Field(0.5, gt=0, lt=1, description="Light that goes to basis Z.")
+    half_wave_v: float = Field(12.0, gt=0, description="Of the phase shifter, nominal, V.")
+    half_wave_spread: float = Field(
+        0.1, ge=0, lt=1, description="Largest relative error of that; the true one is drawn."
+    )
+    bins_per_slot: int = Field(5, ge=3, le=101, description="Slot over interferometer delay; odd.")
     delays_ps: dict[State, float] = Field(default_factory=dict)
+    laser_offset_db: float = Field(
+        0.0, description="How much brighter the laser is than link.intensities want it, dB."
+    )
+    modulator_null_v: float = Field(0.0, description="Null of the intensity modulator, V.")
+    modulator_half_wave_v: float = Field(5.3, gt=0, description="Its half-wave voltage, V.")
+    modulator_drift_v_per_hour: float = Field(0.0, description="How fast the null moves, V/h.")
+    modulator_extinction_db: float = Field(35.0, gt=0)
 
 
 class InstrumentConfig(Model):
@@ -206,6 +260,21 @@ class Testbed(Model):
     stages: StagesConfig
     tracking: TrackingConfig = TrackingConfig()
     simulation: SimulationConfig = SimulationConfig()
+
+    @property
+    def aligning_stage(self) -> Literal["polarization", "phase"]:
+        """Name of the stage that aligns what the link's encoding needs aligned."""
+        return "polarization" if self.link.encoding == "polarization" else "phase"
+
+    @property
+    def alignment(self) -> PolarizationConfig | PhaseConfig:
+        """Settings of that stage."""
+        settings: PolarizationConfig | PhaseConfig | None = getattr(
+            self.stages, self.aligning_stage
+        )
+        if settings is None:
+            raise ValueError(f"stages.{self.aligning_stage} is missing")
+        return settings
 
 
 def load_testbed(path: Path) -> Testbed:
@@ -341,15 +410,8 @@ def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
         for key, name in _instrument_references(testbed)
         if name not in testbed.instruments
     ]
-    problems += [
-        Problem(
-            f"{where}: stages.polarization.knobs",
-            f"there is no knob {name!r}",
-            f"name one of {', '.join(sorted(testbed.knobs)) or '(none defined)'}",
-        )
-        for name in testbed.stages.polarization.knobs
-        if name not in testbed.knobs
-    ]
+    problems += _check_alignment(testbed, where)
+    problems += [Problem(f"{where}: {key}", *rest) for key, *rest in signal_mistakes(testbed)]
     owners: dict[tuple[str, str], str] = {}
     for name, knob in testbed.knobs.items():
         other = owners.setdefault((knob.instrument, knob.channel), name)
@@ -372,6 +434,28 @@ def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
         for name in sorted(unknown)
     ]
     return problems
+
+
+def _check_alignment(testbed: Testbed, where: str) -> list[Problem]:
+    """Check that the link has the one stage that its encoding needs, and that its knobs exist."""
+    needed, encoding = testbed.aligning_stage, testbed.link.encoding
+    other = "phase" if needed == "polarization" else "polarization"
+    if getattr(testbed.stages, needed) is None:
+        what, cure = f"is missing: encoding {encoding!r} needs it", f"add [stages.{needed}]"
+        return [Problem(f"{where}: stages.{needed}", what, cure)]
+    if getattr(testbed.stages, other) is not None:
+        what = f"has no place in a link of encoding {encoding!r}"
+        return [Problem(f"{where}: stages.{other}", what, "remove it, or correct link.encoding")]
+    key = "stages.polarization.knobs" if needed == "polarization" else "stages.phase.knob"
+    return [
+        Problem(
+            f"{where}: {key}",
+            f"there is no knob {name!r}",
+            f"name one of {', '.join(sorted(testbed.knobs)) or '(none defined)'}",
+        )
+        for name in testbed.alignment.knobs
+        if name not in testbed.knobs
+    ]
 
 
 def _instrument_references(testbed: Testbed) -> list[tuple[str, str]]:

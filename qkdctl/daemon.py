@@ -241,6 +241,7 @@ class Daemon:
         crashed = last is not None and not last.is_clean
         if crashed:
             await self._bench.make_safe()
+        await self._conductor.recall()
         good = await self._history.last_good_setting()
         if good is not None and not self._fits(good):
             good = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qkdctl.client import DaemonClient, DaemonError, NotReachedError
-from qkdctl.config import Testbed, TestbedFileError, load_testbed
+from qkdctl.config import PolarizationConfig, Testbed, TestbedFileError, load_testbed
 from qkdctl.demo_story import Story
 from qkdctl.simulate import ask_bench
 
@@ -88,11 +88,14 @@ def run_demo(*, seed: int | None, as_json: bool, plot: Path | None, testbed: Pat
 
 
 def _story(config: Testbed, seed: int | None) -> Story:
-    stage = config.stages.polarization
+    stage = config.alignment
+    has_paddles = isinstance(stage, PolarizationConfig) and stage.actuator == "paddles"
     return Story(
         seed=config.simulation.seed if seed is None else seed,
+        stage=config.aligning_stage,
         controller=config.knobs[stage.knobs[0]].instrument,
-        drive="voltage, V" if stage.actuator == "squeezers" else "angle, degrees",
+        channels=tuple(config.knobs[name].channel for name in stage.knobs),
+        drive="angle, degrees" if has_paddles else "voltage, V",
     )
 
 
@@ -186,7 +189,7 @@ def _calibrate(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> No
     """Align from wherever the fibre happens to be."""
     bench.sample()
     story.mark("calibrate")
-    stream = daemon.stream("calibrate", stages=["polarization"])
+    stream = daemon.stream("calibrate", stages=[story.stage])
     for message in stream:
         progress = message["params"]
         story.progress.append(progress | {"elapsed_s": story.elapsed_s()})

@@ -82,8 +82,7 @@ def _draw_photons(axes: Axes, story: Story) -> None:
 
 def _draw_drives(axes: Axes, story: Story) -> None:
     times = [sample["elapsed_s"] for sample in story.samples]
-    channels = list(story.samples[0]["drives"])
-    for channel in channels:
+    for channel in story.channels:
         axes.plot(
             times,
             [sample["drives"][channel] for sample in story.samples],
@@ -91,7 +90,7 @@ def _draw_drives(axes: Axes, story: Story) -> None:
             label=f"channel {channel}",
         )
     axes.set_ylabel(story.drive)
-    axes.legend(loc="upper right", fontsize=8, ncols=len(channels))
+    axes.legend(loc="upper right", fontsize=8, ncols=len(story.channels))
     _draw_marks(axes, story)
 
 

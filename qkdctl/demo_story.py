@@ -11,18 +11,22 @@ class Story:
 
     Attributes:
         seed: Seed of the simulated bench.
-        controller: Name of the polarization controller.
+        stage: The stage that aligns the link.
+        controller: Name of the instrument that it drives: polarization controller or phase shifter.
+        channels: Its channels that are driven.
         drive: What drives it, with the unit, for the picture.
         began_s: Monotonic time of the start.
         samples: Truth of the bench over time, each with ``elapsed_s``.
         progress: Progress of the calibration, each with ``elapsed_s``.
         windows: Status of the daemon while it held, each with ``elapsed_s``.
         marks: Named moments, s since the start.
-        result: The polarization stage's result.
+        result: That stage's result.
     """
 
     seed: int
+    stage: str
     controller: str
+    channels: tuple[str, ...]
     drive: str
     began_s: float = field(default_factory=time.monotonic)
     samples: list[dict[str, Any]] = field(default_factory=list)

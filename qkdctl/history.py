@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS trials (
     UNIQUE (study, number));
 CREATE TABLE IF NOT EXISTS settings (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, posterior TEXT);
+CREATE TABLE IF NOT EXISTS calibrated (
+    stage TEXT PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, figure REAL);
 CREATE TABLE IF NOT EXISTS windows (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
@@ -60,6 +62,21 @@ class GoodSetting:
     time_s: float
     setting: Mapping[str, float]
     posterior: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a stage left in force when it was run last.
+
+    Attributes:
+        time_s: When, seconds since the epoch.
+        setting: Values by knob or by key of the testbed file.
+        figure: Its figure then, by a fresh measurement, or None.
+    """
+
+    time_s: float
+    setting: Mapping[str, float]
+    figure: float | None
 
 
 @dataclass(frozen=True)
@@ -171,6 +188,23 @@ class History:
         row = rows[0]
         posterior = None if row["posterior"] is None else json.loads(row["posterior"])
         return GoodSetting(row["time_s"], json.loads(row["setting"]), posterior)
+
+    async def keep_calibrated(
+        self, stage: str, setting: Mapping[str, float], figure: float | None
+    ) -> None:
+        """Record what a stage left in force; it replaces what the stage left before."""
+        await self._write(
+            "INSERT OR REPLACE INTO calibrated (stage, time_s, setting, figure) VALUES (?,?,?,?)",
+            (stage, self._now(), json.dumps(dict(setting)), figure),
+        )
+
+    async def calibrated(self) -> dict[str, Calibrated]:
+        """Return what each stage left in force when it was run last."""
+        rows = await self._read("SELECT * FROM calibrated", ())
+        return {
+            row["stage"]: Calibrated(row["time_s"], json.loads(row["setting"]), row["figure"])
+            for row in rows
+        }
 
     async def add_window(self, time_s: float, data: Mapping[str, Any]) -> None:
         """Record one measurement window."""

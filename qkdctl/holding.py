@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from scipy.stats import binom
 
+from calibration.phase_tracker import PhaseTracker
 from calibration.tracker import Tracker
+from qkdctl.config import Testbed
 from qkdctl.testbed import OpenTestbed
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class Hold(Protocol):
 
 
 class Track:
-    """Follows the fibre with a model of the controller."""
+    """Follows the fibre, or the phase, with a model of what undoes it."""
 
     def __init__(
         self,
@@ -66,15 +68,8 @@ class Track:
     ) -> None:
         self._bench = bench
         self._now = now
-        config = bench.config
-        self._tracker = Tracker(
-            posterior,
-            setting,
-            {name: bench.limits(name) for name in config.stages.polarization.knobs},
-            now_s=now(),
-            drift_rad=config.tracking.drift_rad_per_sqrt_s,
-            window_s=(config.tracking.window_s, config.receiver.max_window_s),
-        )
+        limits = {name: bench.limits(name) for name in bench.config.alignment.knobs}
+        self._tracker = _tracker(bench.config, posterior, setting, limits, now())
 
     async def step(self) -> HoldReport:
         """Set what the tracker proposes, measure, let it learn."""
@@ -93,6 +88,23 @@ class Track:
     def posterior(self) -> Mapping[str, Any]:
         """What the tracker knows by now."""
         return self._tracker.posterior().to_dict()
+
+
+def _tracker(
+    config: Testbed,
+    posterior: Mapping[str, Any],
+    setting: Mapping[str, float],
+    limits: Mapping[str, tuple[float, float]],
+    now_s: float,
+) -> Tracker | PhaseTracker:
+    """Make the tracker of the link's encoding."""
+    drift_rad = config.tracking.drift_rad_per_sqrt_s
+    window_s = (config.tracking.window_s, config.receiver.max_window_s)
+    if config.aligning_stage == "phase":
+        return PhaseTracker(
+            posterior, setting, limits, now_s=now_s, drift_rad=drift_rad, window_s=window_s
+        )
+    return Tracker(posterior, setting, limits, now_s=now_s, drift_rad=drift_rad, window_s=window_s)
 
 
 class Watch:
@@ -120,7 +132,7 @@ class Watch:
 
     def _compare(self, sifted: int, errors: int) -> None:
         reference = (self._errors + 1) / (self._sifted + 2)
-        allowed = reference + self._bench.config.stages.polarization.target_excess
+        allowed = reference + self._bench.config.alignment.target_excess
         if binom.sf(errors - 1, sifted, allowed) < FALSE_ALARM:
             raise LockLostError(
                 f"QBER {errors / sifted:.2%} of {sifted} sifted counts where {reference:.2%} was "

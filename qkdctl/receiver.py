@@ -6,8 +6,8 @@ from typing import Protocol
 from calibration.clicks import STATES, Window
 from calibration.folding import Pattern, fold
 from calibration.scan import scan_window
-from drivers.roles import PhotonCounter, StateSource, TimeTagger
-from qkdctl.config import ReceiverConfig
+from drivers.roles import PhotonCounter, StateSource, TimeTagger, TimeTags
+from qkdctl.config import LinkConfig, ReceiverConfig
 
 PATTERN_STATE = "PATTERN"
 
@@ -20,8 +20,18 @@ class Receiver(Protocol):
         ...
 
 
+def pattern_of(link: LinkConfig) -> Pattern:
+    """Describe what Alice sends; the first intensity of the file is the signal."""
+    signal = next(iter(link.intensities))
+    return Pattern(link.pattern.states, link.pattern.intensities, link.clock_hz, signal=signal)
+
+
 class PatternReceiver:
-    """Folds time tags on Alice's repeating pattern."""
+    """Folds time tags on Alice's repeating pattern.
+
+    Attributes:
+        delays_ps: When slot 0 starts at each detector, ps; may be changed between windows.
+    """
 
     def __init__(
         self,
@@ -37,27 +47,42 @@ class PatternReceiver:
         self._alice = alice
         self._now = now
         self._pattern_is_on = False
+        self.delays_ps = {state: config.delays_ps.get(state, 0.0) for state in STATES}
+
+    @property
+    def pattern(self) -> Pattern:
+        """What Alice sends."""
+        return self._pattern
+
+    @property
+    def gate_ps(self) -> float:
+        """Accepted width about a slot's centre, ps."""
+        return self._config.gate_ps or self._pattern.slot_ps
 
     async def measure(self, duration_s: float) -> Window:
         """Integrate over the running pattern."""
-        if not self._pattern_is_on:
-            await self._alice.set_state(PATTERN_STATE)
-            self._pattern_is_on = True
         start_s = self._now()
-        inputs = sorted(self._config.inputs.values())
-        try:
-            tags = await self._tagger.acquire(duration_s, inputs)
-        except BaseException:
-            self._pattern_is_on = False  # whatever broke, make sure of the pattern next time
-            raise
+        tags = await self.acquire(duration_s)
         return fold(
             tags,
             self._pattern,
             inputs=dict(self._config.inputs),
-            delays_ps={state: self._config.delays_ps.get(state, 0.0) for state in STATES},
-            gate_ps=self._config.gate_ps or self._pattern.slot_ps,
+            delays_ps=self.delays_ps,
+            gate_ps=self.gate_ps,
             start_s=start_s,
         )
+
+    async def acquire(self, duration_s: float) -> TimeTags:
+        """Record tags of all detectors over the running pattern."""
+        if not self._pattern_is_on:
+            await self._alice.set_state(PATTERN_STATE)
+            self._pattern_is_on = True
+        inputs = sorted(set(self._config.inputs.values()))
+        try:
+            return await self._tagger.acquire(duration_s, inputs)
+        except BaseException:
+            self._pattern_is_on = False  # whatever broke, make sure of the pattern next time
+            raise
 
 
 class ScanReceiver:

@@ -28,10 +28,15 @@ from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
 from sim.control import ask as ask_bench
 from sim.control import serve_control
 from sim.fibre import FibreSettings
+from sim.modulator import ModulatorSettings
 from sim.paddles import PaddleSettings
+from sim.phase_drift import PhaseDriftSettings
+from sim.phase_shifter import PhaseShifterSettings
+from sim.polarization_twin import PolarizationTwinSettings
 from sim.receiver import ReceiverSettings
 from sim.source import SourceSettings
 from sim.squeezers import SqueezerSettings
+from sim.time_bin import TimeBinTwinSettings
 from sim.twin import TwinSettings
 
 __all__ = ["ask_bench", "build_bench", "run_simulate", "serve_simulated", "with_resources"]
@@ -41,6 +46,7 @@ TRANSPORTS: Mapping[str, Transport] = {
     "tcp": "tcp",
     "visa": "visa",
     "zmq": "zmq",
+    "timetagger": "library",
 }
 """How the simulated unit is reached, by the scheme of the resource in the testbed file."""
 
@@ -79,7 +85,7 @@ async def serve_simulated(path: Path, seed: int | None) -> AsyncIterator[Testbed
         TestbedFileError: The file is wrong, or names what cannot be simulated.
     """
     document = read_toml(path)
-    bench = build_bench(parse_testbed(document, str(path)), str(path), seed)
+    bench = _servable(build_bench(parse_testbed(document, str(path)), str(path), seed), path)
     with TemporaryDirectory(prefix="qkdctl-bench-") as directory:
         async with bench.serving(Path(directory)) as resources:
             yield parse_testbed(with_resources(document, resources), str(path))
@@ -99,7 +105,7 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     instruments = []
     for name, entry in config.instruments.items():
         try:
-            is_on_link = name == config.light.attenuator
+            is_on_link = name in _on_link(config)
             instruments.append(_instrument(name, entry, is_on_link=is_on_link))
         except _NotSimulatedError as exc:
             cure = "leave it out of a file that is to be simulated"
@@ -114,6 +120,26 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     except ValueError as exc:
         cure = "correct the file"
         raise TestbedFileError([Problem(f"{where}: simulation", str(exc), cure)]) from None
+
+
+def _servable(bench: SimulatedBench, path: Path) -> SimulatedBench:
+    """Return the bench if all its instruments have a wire.
+
+    Raises:
+        TestbedFileError: One is reached through its vendor's library, inside the client's process.
+    """
+    problems = [
+        Problem(
+            f"{path}: instruments.{each.name}",
+            "its vendor's library reaches it inside the client's process: nobody can serve it",
+            "leave it out of a file that is to be simulated, or put another kind in its place",
+        )
+        for each in bench.instruments
+        if each.transport == "library"
+    ]
+    if problems:
+        raise TestbedFileError(problems)
+    return bench
 
 
 def with_resources(document: Mapping[str, Any], resources: Resources) -> dict[str, Any]:
@@ -161,32 +187,94 @@ def _instrument(name: str, entry: InstrumentConfig, *, is_on_link: bool) -> Simu
         raise _NotSimulatedError(str(exc)) from None
 
 
+def _on_link(config: Testbed) -> set[str]:
+    """Name the instruments whose output passes into the link: light, phase, modulator's bias."""
+    phase, bias = config.stages.phase, config.stages.bias
+    named = {config.light.attenuator}
+    if phase is not None:
+        named.add(config.knobs[phase.knob].instrument)
+    if bias is not None and bias.knob is not None:
+        named.add(config.knobs[bias.knob].instrument)
+    return named
+
+
 def _twin(config: Testbed) -> TwinSettings:
     link, simulation = config.link, config.simulation
-    return TwinSettings(
-        source=SourceSettings(
-            clock_hz=link.clock_hz,
-            states=link.pattern.states,
-            intensities=link.pattern.intensities,
-            mean_photon_numbers=link.intensities,
-        ),
-        controller=_controller(config),
-        fibre=FibreSettings(
+    source = SourceSettings(
+        clock_hz=link.clock_hz,
+        states=link.pattern.states,
+        intensities=link.pattern.intensities,
+        mean_photon_numbers=link.intensities,
+    )
+    if link.encoding == "polarization":
+        return PolarizationTwinSettings(
+            source=source,
+            controller=_controller(config),
+            fibre=FibreSettings(
+                drift_rad_per_sqrt_s=simulation.drift_rad_per_sqrt_s,
+                slow_amplitude_rad=simulation.slow_drift_rad,
+                slow_period_s=simulation.slow_drift_period_s,
+            ),
+            receiver=_receiver(config, STATES),
+            modulator=_modulator(config),
+            laser_offset_db=simulation.laser_offset_db,
+            loss_db=simulation.loss_db,
+            nominal_attenuation_db=config.light.attenuation_db,
+        )
+    # Early and late pulses meet the same detector.
+    detectors = ("H", "D", "A", "V") if link.encoding == "time-bin" else STATES
+    return TimeBinTwinSettings(
+        source=source,
+        encoding=link.encoding,
+        drift=PhaseDriftSettings(
             drift_rad_per_sqrt_s=simulation.drift_rad_per_sqrt_s,
             slow_amplitude_rad=simulation.slow_drift_rad,
             slow_period_s=simulation.slow_drift_period_s,
         ),
-        receiver=ReceiverSettings(
-            efficiencies=_per_detector(simulation.efficiencies),
-            dark_hz=(simulation.dark_hz,) * 4,
-            dead_time_s=simulation.dead_time_s,
-            afterpulse_probability=simulation.afterpulse_probability,
-            jitter_ps=simulation.jitter_ps,
-            delay_ps=_per_detector(simulation.delays_ps),
-            visibility=simulation.visibility,
-        ),
+        shifter=_shifter(config),
+        bins_per_slot=simulation.bins_per_slot,
+        receiver=_receiver(config, detectors),
+        modulator=_modulator(config),
+        laser_offset_db=simulation.laser_offset_db,
         loss_db=simulation.loss_db,
         nominal_attenuation_db=config.light.attenuation_db,
+    )
+
+
+def _modulator(config: Testbed) -> ModulatorSettings:
+    simulation = config.simulation
+    return ModulatorSettings(
+        half_wave_v=simulation.modulator_half_wave_v,
+        null_v=simulation.modulator_null_v,
+        drift_v_per_hour=simulation.modulator_drift_v_per_hour,
+        extinction_db=simulation.modulator_extinction_db,
+    )
+
+
+def _receiver(config: Testbed, detectors: tuple[str, ...]) -> ReceiverSettings:
+    """Describe the detectors on inputs 1 to 4, named after what they see."""
+    simulation = config.simulation
+    return ReceiverSettings(
+        efficiencies=_per_detector(simulation.efficiencies, detectors),
+        dark_hz=(simulation.dark_hz,) * 4,
+        dead_time_s=simulation.dead_time_s,
+        afterpulse_probability=simulation.afterpulse_probability,
+        jitter_ps=simulation.jitter_ps,
+        delay_ps=_per_detector(simulation.delays_ps, detectors),
+        visibility=simulation.visibility,
+        z_share=simulation.z_share,
+    )
+
+
+def _shifter(config: Testbed) -> PhaseShifterSettings:
+    simulation, stage = config.simulation, config.stages.phase
+    if stage is None:
+        raise ValueError("a link with interferometers needs [stages.phase]")
+    return PhaseShifterSettings(
+        v_pi_v=simulation.half_wave_v,
+        scale_spread=simulation.half_wave_spread,
+        hysteresis_v=simulation.hysteresis_v,
+        max_v=config.knobs[stage.knob].maximum,
     )
 
 
@@ -197,15 +285,17 @@ def _controller(config: Testbed) -> SqueezerSettings | PaddleSettings:
     return SqueezerSettings(hysteresis_v=config.simulation.hysteresis_v)
 
 
-def _per_detector(values: Mapping[str, float]) -> tuple[float, float, float, float]:
-    h, v, d, a = (values.get(state, 0.0) for state in STATES)
-    return h, v, d, a
+def _per_detector(
+    values: Mapping[str, float], detectors: tuple[str, ...]
+) -> tuple[float, float, float, float]:
+    first, second, third, fourth = (values.get(name, 0.0) for name in detectors)
+    return first, second, third, fourth
 
 
 async def _simulate(path: Path, seed: int | None, write: Path | None, control: Path | None) -> None:
     config = load_testbed(path)
     build(path, config, Connector())
-    bench = build_bench(config, str(path), seed)
+    bench = _servable(build_bench(config, str(path), seed), path)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -18,36 +18,38 @@ from drivers.switches.polatis import PolatisOptions
 from drivers.temperature.meerstetter_tec import MeerstetterTecOptions
 from drivers.temperature.thorlabs_tc200 import Tc200Options
 from drivers.time_taggers.sfifteen_tdc1_options import Tdc1Options
+from drivers.time_taggers.swabian_timetagger_options import TimeTaggerOptions
 from drivers.voltage_sources.keysight_33500b import Keysight33500Options
 from drivers.voltage_sources.limits import VoltageOptions
 from drivers.voltage_sources.siglent_sdg import SdgOptions
 from drivers.voltage_sources.srs_sim928 import Sim928Options
 from drivers.voltage_sources.yokogawa_gs200 import Gs200Options
-from sim.dd100 import Dd100Settings
-from sim.epc400 import Epc400Settings
-from sim.gs200 import Gs200Settings
-from sim.ha9 import Ha9Settings
-from sim.hp8156a import Hp8156aSettings
-from sim.id900 import Id900Settings
 from sim.instrument import InstrumentSettings
-from sim.keysight33500 import Keysight33500Settings
-from sim.lcc25 import Lcc25Settings
-from sim.mbx import MbxSettings
-from sim.mdt693b import Mdt693bSettings
-from sim.meerstetter import MeerstetterSettings
-from sim.mpc320 import Mpc320Settings
-from sim.n77xx import N77xxSettings
-from sim.osw import OswSettings
-from sim.pm100d import Pm100dSettings
-from sim.polatis import PolatisSettings
+from sim.instruments.dd100 import Dd100Settings
+from sim.instruments.epc400 import Epc400Settings
+from sim.instruments.gs200 import Gs200Settings
+from sim.instruments.ha9 import Ha9Settings
+from sim.instruments.hp8156a import Hp8156aSettings
+from sim.instruments.id900 import Id900Settings
+from sim.instruments.keysight33500 import Keysight33500Settings
+from sim.instruments.lcc25 import Lcc25Settings
+from sim.instruments.mbx import MbxSettings
+from sim.instruments.mdt693b import Mdt693bSettings
+from sim.instruments.meerstetter import MeerstetterSettings
+from sim.instruments.mpc320 import Mpc320Settings
+from sim.instruments.n77xx import N77xxSettings
+from sim.instruments.osw import OswSettings
+from sim.instruments.pm100d import Pm100dSettings
+from sim.instruments.polatis import PolatisSettings
+from sim.instruments.sdg import SdgSettings
+from sim.instruments.sim928 import Sim928Settings
+from sim.instruments.spd import SpdSettings
+from sim.instruments.state_source import StateSourceSettings
+from sim.instruments.tc200 import Tc200Settings
+from sim.instruments.tdc1 import Tdc1Settings
+from sim.instruments.timetagger import TimeTaggerSettings
+from sim.instruments.websq import WebSqSettings
 from sim.record import Limits
-from sim.sdg import SdgSettings
-from sim.sim928 import Sim928Settings
-from sim.spd import SpdSettings
-from sim.state_source import StateSourceSettings
-from sim.tc200 import Tc200Settings
-from sim.tdc1 import Tdc1Settings
-from sim.websq import WebSqSettings
 
 Unit = tuple[InstrumentSettings, Mapping[str, Limits]]
 """What the unit is, and the limits that commands to it must keep, by quantity."""
@@ -59,7 +61,8 @@ def simulated_unit(kind: str, options: Any, *, is_on_link: bool) -> Unit:
     Args:
         kind: Kind in the testbed file.
         options: The driver's options.
-        is_on_link: Whether an attenuator is the one that the link's light passes.
+        is_on_link: Whether an attenuator is the one that the link's light passes, or a piezo the
+            one that moves the phase.
 
     Raises:
         KeyError: There is no simulated instrument of this kind.
@@ -119,7 +122,7 @@ def _voltage(options: VoltageOptions) -> Mapping[str, Limits]:
 
 
 def _gs200(options: Gs200Options, is_on_link: bool) -> Unit:
-    return Gs200Settings(), _voltage(options)
+    return Gs200Settings(is_on_link=is_on_link), _voltage(options)
 
 
 def _osw(options: Any, is_on_link: bool) -> Unit:
@@ -132,7 +135,7 @@ def _keysight33500(options: Keysight33500Options, is_on_link: bool) -> Unit:
 
 def _mdt693b(options: Mdt693bOptions, is_on_link: bool) -> Unit:
     voltage_v = Limits(options.min_voltage_v, options.max_voltage_v)
-    return Mdt693bSettings(), {"voltage": voltage_v}
+    return Mdt693bSettings(is_on_link=is_on_link), {"voltage": voltage_v}
 
 
 def _lcc25(options: Lcc25Options, is_on_link: bool) -> Unit:
@@ -178,6 +181,13 @@ def _tdc1(options: Tdc1Options, is_on_link: bool) -> Unit:
     return Tdc1Settings(), {"threshold": threshold_v}
 
 
+def _timetagger(options: TimeTaggerOptions, is_on_link: bool) -> Unit:
+    level_v = Limits(options.min_trigger_level_v, options.max_trigger_level_v)
+    delay_ps = Limits(options.min_delay_ps, options.max_delay_ps)
+    settings = TimeTaggerSettings(sync_input=options.sync_channel or 0)
+    return settings, {"trigger level": level_v, "delay": delay_ps}
+
+
 def _tc200(options: Tc200Options, is_on_link: bool) -> Unit:
     temperature_degc = Limits(options.min_temperature_degc, options.max_temperature_degc)
     return Tc200Settings(), {"temperature": temperature_degc}
@@ -214,6 +224,7 @@ UNITS: Mapping[str, Callable[[Any, bool], Unit]] = {
     "siglent-sdg": _sdg,
     "singlequantum-websq": _websq,
     "srs-sim928": _sim928,
+    "swabian-timetagger": _timetagger,
     "thorlabs-lcc25": _lcc25,
     "thorlabs-mdt693b": _mdt693b,
     "thorlabs-mpc320": _mpc320,

@@ -4,21 +4,40 @@ from collections.abc import Callable
 from typing import Any
 
 from calibration.clicks import Estimate
+from calibration.phase import PhaseStage
 from calibration.polarization import PolarizationStage, Progress, StageResult
 from qkdctl.config import Testbed
 from qkdctl.events import estimate_dict
+from qkdctl.signal_stages import SIGNAL_STAGES
+
+Stage = PolarizationStage | PhaseStage
 
 
 def _polarization(config: Testbed) -> PolarizationStage:
     stage = config.stages.polarization
+    if stage is None:
+        raise ValueError("the link has no polarization stage")
     return PolarizationStage(stage, seed=stage.seed)
 
 
-STAGES: dict[str, Callable[[Testbed], PolarizationStage]] = {"polarization": _polarization}
-"""Every stage, in dependency order."""
+def _phase(config: Testbed) -> PhaseStage:
+    stage, encoding = config.stages.phase, config.link.encoding
+    if stage is None or encoding == "polarization":
+        raise ValueError("the link has no phase stage")
+    return PhaseStage(stage, encoding, seed=stage.seed)
 
 
-def make_stage(name: str, config: Testbed) -> PolarizationStage:
+STAGES: dict[str, Callable[[Testbed], Stage]] = {"polarization": _polarization, "phase": _phase}
+"""Every stage that aligns a link; those of SIGNAL_STAGES come before."""
+
+
+def stages_of(config: Testbed) -> tuple[str, ...]:
+    """Return the stages that a link has, in dependency order."""
+    named = (*SIGNAL_STAGES, *STAGES)
+    return tuple(name for name in named if getattr(config.stages, name) is not None)
+
+
+def make_stage(name: str, config: Testbed) -> Stage:
     """Build a stage as the testbed file wants it."""
     return STAGES[name](config)
 

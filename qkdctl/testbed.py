@@ -5,21 +5,23 @@ import logging
 from collections.abc import Callable, Mapping
 
 from calibration.clicks import Window
-from calibration.folding import Pattern
 from drivers.errors import InstrumentError, SettingError
 from drivers.knob import Knob, KnobLimits, set_together
 from drivers.registry import driver_entry
 from drivers.roles import (
+    BiasController,
     Identity,
     Instrument,
     LightValve,
     PhotonCounter,
+    PowerMeter,
     StateSource,
     TimeTagger,
+    TimeTags,
 )
 from drivers.transport.connect import Connector
 from qkdctl.config import KnobConfig, Testbed
-from qkdctl.receiver import PatternReceiver, Receiver, ScanReceiver
+from qkdctl.receiver import PatternReceiver, Receiver, ScanReceiver, pattern_of
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +41,16 @@ class UnsafeError(Exception):
 
 
 class Light:
-    """The attenuator and its shutter: light is let in only at the configured attenuation."""
+    """The attenuator and its shutter: light is let in only at the attenuation in force.
+
+    Attributes:
+        attenuation_db: In force while light is on, dB.
+        is_on: Whether light is let in.
+    """
 
     def __init__(self, attenuator: LightValve, attenuation_db: float) -> None:
         self._attenuator = attenuator
-        self._attenuation_db = attenuation_db
+        self.attenuation_db = attenuation_db
         self.is_on = False
 
     @property
@@ -55,10 +62,17 @@ class Light:
         """Set the attenuation with the shutter shut, then open it."""
         if self.is_on:
             return
-        await self._attenuator.set_attenuation(self._attenuation_db)
+        await self._attenuator.set_attenuation(self.attenuation_db)
         self.is_on = await self._attenuator.set_shutter(is_open=True)
         if not self.is_on:
             raise InstrumentError(self.name, "the shutter did not open; look at its front panel")
+
+    async def attenuate(self, attenuation_db: float) -> float:
+        """Change the attenuation in force; return what is, dB. While light is off none is set."""
+        if self.is_on:
+            attenuation_db = await self._attenuator.set_attenuation(attenuation_db)
+        self.attenuation_db = attenuation_db
+        return attenuation_db
 
     async def turn_off(self) -> None:
         """Shut the light; from any state."""
@@ -110,6 +124,7 @@ class OpenTestbed:
         self.knobs = {name: self._knob(name, knob) for name, knob in config.knobs.items()}
         self.light = Light(self._attenuator(), config.light.attenuation_db)
         self.receiver = self._receiver(now)
+        self._check_stages()
         self.identities: dict[str, Identity] = {}
         self.confirmed: dict[str, float] = {}
         self._rate_hz = config.receiver.expected_rate_hz
@@ -192,20 +207,39 @@ class OpenTestbed:
 
     async def measure_for(self, duration_s: float) -> Window:
         """Measure for a time, within the limits of the testbed file."""
-        receiver = self.config.receiver
-        bounded_s = min(max(duration_s, receiver.min_window_s), receiver.max_window_s)
-        window = await self.receiver.measure(bounded_s)
+        window = await self.receiver.measure(self._bounded_s(duration_s))
         self.on_window(window)
         rate_hz = window.photons / window.duration_s
-        if rate_hz > receiver.max_rate_hz:
-            await self.light.turn_off()
-            raise CeilingError(
-                f"{rate_hz:.3g} detections/s exceed receiver.max_rate_hz = "
-                f"{receiver.max_rate_hz:.3g}; the light was shut: raise light.attenuation_db"
-            )
+        await self._heed_ceiling(rate_hz)
         if window.photons >= LEAST_PHOTONS_FOR_RATE and "dark" not in window.flags:
             self._rate_hz = rate_hz
         return window
+
+    async def acquire(self, photons: int) -> TimeTags:
+        """Record the tags of about ``photons`` detections at the rate seen last.
+
+        Raises:
+            TypeError: The receiver does not fold tags.
+        """
+        if not isinstance(self.receiver, PatternReceiver):
+            raise TypeError("the receiver of this testbed does not fold tags")
+        tags = await self.receiver.acquire(self._bounded_s(photons / self._rate_hz))
+        await self._heed_ceiling(sum(map(len, tags.since_sync_ps.values())) / tags.duration_s)
+        return tags
+
+    def _bounded_s(self, duration_s: float) -> float:
+        receiver = self.config.receiver
+        return min(max(duration_s, receiver.min_window_s), receiver.max_window_s)
+
+    async def _heed_ceiling(self, rate_hz: float) -> None:
+        """Shut the light if there is too much of it."""
+        if rate_hz > self.config.receiver.max_rate_hz:
+            await self.light.turn_off()
+            raise CeilingError(
+                f"{rate_hz:.3g} detections/s exceed receiver.max_rate_hz = "
+                f"{self.config.receiver.max_rate_hz:.3g}; the light was shut: raise "
+                "light.attenuation_db"
+            )
 
     def _safety_order(self) -> list[str]:
         first = self.config.light.attenuator
@@ -231,6 +265,36 @@ class OpenTestbed:
             raise _wrong_role(instrument, "light.attenuator", "an attenuator with a shutter")
         return instrument
 
+    def _check_stages(self) -> None:
+        """See that the instruments of the stages can do what is wanted of them."""
+        attenuation, bias = self.config.stages.attenuation, self.config.stages.bias
+        if attenuation is not None:
+            self.power_meter(attenuation.power_meter)
+        if bias is not None and bias.controller is not None:
+            self.bias_controller(bias.controller)
+
+    def power_meter(self, name: str) -> PowerMeter:
+        """Return the power meter of the attenuation stage.
+
+        Raises:
+            SettingError: The instrument is none.
+        """
+        meter = self.instruments[name]
+        if not isinstance(meter, PowerMeter):
+            raise _wrong_role(meter, "stages.attenuation.power_meter", "a power meter")
+        return meter
+
+    def bias_controller(self, name: str) -> BiasController:
+        """Return the bias controller of the bias stage.
+
+        Raises:
+            SettingError: The instrument is none.
+        """
+        controller = self.instruments[name]
+        if not isinstance(controller, BiasController):
+            raise _wrong_role(controller, "stages.bias.controller", "a bias controller")
+        return controller
+
     def _receiver(self, now: Callable[[], float]) -> Receiver:
         config, link = self.config.receiver, self.config.link
         tagger, alice = self.instruments[config.tagger], self.instruments[config.alice]
@@ -242,11 +306,7 @@ class OpenTestbed:
             return ScanReceiver(config, next(iter(link.intensities)), tagger, alice, now)
         if not isinstance(tagger, TimeTagger):
             raise _wrong_role(tagger, "receiver.tagger", "a time tagger")
-        signal = next(iter(link.intensities))
-        pattern = Pattern(
-            link.pattern.states, link.pattern.intensities, link.clock_hz, signal=signal
-        )
-        return PatternReceiver(config, pattern, tagger, alice, now)
+        return PatternReceiver(config, pattern_of(link), tagger, alice, now)
 
 
 def _wrong_role(instrument: Instrument, key: str, wanted: str) -> SettingError:

@@ -88,7 +88,7 @@ class Operations(Protocol):
         ...
 
     def calibrate(self, stages: Sequence[str]) -> AsyncIterator[Json]:
-        """Run stages (all, if none is named); yield each Progress, then one CalibrationReport."""
+        """Run stages (what is needed, if none is named); yield Progress, then the report."""
         ...
 
     async def history(self, kind: str, limit: int, since_s: float) -> Json:
@@ -125,7 +125,9 @@ class Calibrate(Parameters):
     """Which stages to run."""
 
     stages: list[str] = Field(
-        default_factory=list, max_length=20, description="In order; all configured ones if empty."
+        default_factory=list,
+        max_length=20,
+        description="In order; if empty all that the link has, those left out that are still good.",
     )
 
 
@@ -153,7 +155,7 @@ class Result(BaseModel):
 
 
 class Interval(Result):
-    """A share with its interval; the value is null where nothing was seen."""
+    """A number with its 90 % interval; the value is null where nothing was seen."""
 
     value: float | None
     low: float
@@ -174,12 +176,25 @@ class StateChange(Result):
     reason: str | None
 
 
+class StageFigure(Result):
+    """What a stage before the alignment measures, before and after."""
+
+    name: str
+    unit: str = Field(description="Empty for a number.")
+    target: float | None = Field(description="Value wanted, where there is one.")
+    before: Interval | None
+    after: Interval | None
+
+
 class StageResult(Result):
     """What one stage found, measured before and after by fresh windows."""
 
     stage: str | None = None
-    outcome: Literal["accepted", "rolled-back", "failed"]
+    outcome: Literal["accepted", "skipped", "rolled-back", "failed"]
     reason: str | None = None
+    figure: StageFigure | None = Field(
+        None, description="What the stages before the alignment measure instead of a QBER."
+    )
     sampler: str | None = Field(None, description="The search that found the setting.")
     seed: int | None = None
     qber_before: Interval | None = None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,21 +12,26 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from sim.endpoints.library import MemoryLibrary
 from sim.endpoints.memory import Link, MemoryChannel
 from sim.endpoints.pty import PtyEndpoint
 from sim.endpoints.service import FAULTS, Clock, Endpoint, ServedInstrument
 from sim.endpoints.tcp import TcpEndpoint
 from sim.endpoints.zeromq import RequestEndpoint, StreamEndpoint
-from sim.id900 import Id900
-from sim.id900_blocks import CHANNELS as STREAM_CHANNELS
-from sim.id900_datalink import DATALINK, stream_port
 from sim.instrument import InstrumentSettings
+from sim.instruments.id900 import Id900
+from sim.instruments.id900_blocks import CHANNELS as STREAM_CHANNELS
+from sim.instruments.id900_datalink import DATALINK, stream_port
+from sim.polarization_twin import PolarizationTwinSettings
 from sim.record import Limits, Record
-from sim.twin import Twin, TwinSettings
+from sim.twin import TwinSettings
 from sim.wire import MAIN
 
-Transport = Literal["pty", "tcp", "visa", "zmq"]
-"""How an instrument is reached; ``visa`` is a TCP socket whose main resource is a VISA one."""
+Transport = Literal["pty", "tcp", "visa", "zmq", "library"]
+"""How an instrument is reached; ``visa`` is a TCP socket whose main resource is a VISA one.
+
+Behind ``library`` there is no wire: the vendor's library can only be simulated in memory.
+"""
 
 Resources = dict[str, dict[str, str]]
 """Resource strings by instrument and port."""
@@ -62,11 +68,11 @@ class InMemory:
     """An in-memory bench as its clients see it.
 
     Attributes:
-        channels: Makes a channel, by name.
+        channels: Makes a channel, or a vendor's library, by name.
         resources: ``memory:`` resource strings that use these names.
     """
 
-    channels: Mapping[str, Callable[[], MemoryChannel]]
+    channels: Mapping[str, Callable[[], MemoryChannel | MemoryLibrary]]
     resources: Resources
 
 
@@ -97,7 +103,7 @@ class SimulatedBench:
     ) -> None:
         _check_distinct(instruments)
         self.instruments = tuple(instruments)
-        self.twin = Twin(replace(twin or TwinSettings(), seed=seed), start_s=0.0)
+        self.twin = replace(twin or PolarizationTwinSettings(), seed=seed).build(start_s=0.0)
         self.record = Record(
             {
                 (each.name, what): limits
@@ -132,6 +138,9 @@ class SimulatedBench:
 
         Yields:
             Where to find each instrument.
+
+        Raises:
+            ValueError: There is an instrument without a wire.
         """
         context = zmq.Context[zmq.Socket[bytes]]()
         async with AsyncExitStack() as stack:
@@ -155,14 +164,17 @@ class SimulatedBench:
             error: Makes the exception that a channel's failure raises.
         """
         links: dict[Transport, Link] = {"pty": "serial", "zmq": "messages"}
-        channels: dict[str, Callable[[], MemoryChannel]] = {}
+        channels: dict[str, Callable[[], MemoryChannel | MemoryLibrary]] = {}
         resources: Resources = {}
         for each in self.instruments:
             link = links.get(each.transport, "socket")
             resources[each.name] = {}
             for port in each.settings.ports:
                 name = f"{each.name}/{port}"
-                channels[name] = self._channel_factory(each.name, port, link, error)
+                if each.transport == "library":
+                    channels[name] = partial(MemoryLibrary, self._served[each.name])
+                else:
+                    channels[name] = self._channel_factory(each.name, port, link, error)
                 resources[each.name][port] = f"memory:{name}"
         return InMemory(channels, resources)
 
@@ -194,12 +206,15 @@ class SimulatedBench:
                     await endpoint.open()
 
     def jump(self, rotation_rad: Sequence[float]) -> None:
-        """Turn the fibre by a rotation vector in Stokes space, rad: somebody moved it.
+        """Disturb the link: somebody moved a fibre.
+
+        Polarization turns by a rotation vector in Stokes space, rad; the phase between two
+        interferometers moves by its first component.
 
         Raises:
             ValueError: The vector does not have three finite components.
         """
-        self.twin.fibre.jump(_vector(rotation_rad), self._clock.now_s())
+        self.twin.disturb(_vector(rotation_rad), self._clock.now_s())
 
     def truth(self) -> dict[str, Any]:
         """Return what the bench itself knows, ready for JSON."""
@@ -223,9 +238,9 @@ class SimulatedBench:
         }
 
     def _drives(self, now_s: float) -> dict[str, float]:
-        """Return where the drives of the polarization controller are, by channel."""
+        """Return where the drives are that align the link, by channel."""
         for each in self.instruments:
-            if each.settings.acts_on == "polarization":
+            if each.settings.acts_on in ("polarization", "phase"):
                 outputs = self._served[each.name].front_end.outputs(now_s)
                 return {
                     channel: float(value)
@@ -243,6 +258,8 @@ class SimulatedBench:
                 return {MAIN: PtyEndpoint(served, directory / each.name)}
             case "tcp" | "visa":
                 return {port: TcpEndpoint(served, port) for port in each.settings.ports}
+            case "library":
+                raise ValueError(f"{each.name} has no wire: it can only be simulated in memory")
             case "zmq":
                 requests = {p: RequestEndpoint(served, context, p) for p in (MAIN, DATALINK)}
                 streams = [stream_port(n) for n in STREAM_CHANNELS]

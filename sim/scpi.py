@@ -62,12 +62,12 @@ def commands(message: str) -> Iterator[Command]:
         text = part.strip()
         if not text:
             continue
-        head, _, argument = text.partition(" ")
+        head, *rest = text.split(maxsplit=1)
         head = head.upper()
         if not head.startswith("*"):
             head = head[1:] if head.startswith(":") else path + head
             path = head[: head.rfind(":") + 1]
-        yield Command(head, argument.strip(), text)
+        yield Command(head, "".join(rest), text)
 
 
 def number(text: str, units: Mapping[str, float] | None = None) -> float | None:

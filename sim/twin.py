@@ -1,21 +1,26 @@
-"""The optical twin of one link: decoy-state BB84 with polarization encoding."""
+"""What every optical twin of a link has in common: source, attenuator, detectors, light and clicks.
 
-from collections.abc import Iterator
+A twin is one physical system: what Alice sends, what becomes of it on the way, and what Bob's
+detectors make of it. How a state is encoded, and what drifts and what undoes it, is the business of
+the twin's own module.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
-from sim.fibre import Fibre, FibreSettings
+from sim.modulator import IntensityModulator, ModulatorSettings
 from sim.nanowires import Nanowires, NanowireSettings
-from sim.paddles import PaddleBank, PaddleSettings
+from sim.paddles import PaddleBank
+from sim.phase_shifter import PhaseShifter
 from sim.receiver import DETECTORS, Receiver, ReceiverSettings, Recovery
 from sim.source import Source, SourceSettings
-from sim.squeezers import SqueezerBank, SqueezerSettings
-from sim.stokes import Floats, haar_rotation
+from sim.squeezers import SqueezerBank
+from sim.stokes import Floats
 from sim.voa import AttenuatorModel
 
 CHUNK_S: Final = 0.1
@@ -29,15 +34,15 @@ PHOTON_ENERGY_J: Final = 6.62607015e-34 * 299792458 / 1550e-9
 
 
 @dataclass(frozen=True)
-class TwinSettings:
-    """One link, whole.
+class TwinSettings(ABC):
+    """What the links of every encoding have.
 
     Attributes:
         source: What Alice sends.
-        controller: The polarization controller: squeezers or paddles.
-        fibre: The drifting fibre before the controller.
         receiver: Bob's detectors.
         nanowires: What bias currents do to them.
+        modulator: Alice's intensity modulator.
+        laser_offset_db: How much brighter the laser is than the mean photon numbers want it, dB.
         loss_db: Loss of the channel, everything but the receiver's own optics, dB.
         nominal_attenuation_db: Setting of Alice's attenuator at which the mean photon numbers
             hold, dB.
@@ -47,10 +52,10 @@ class TwinSettings:
     """
 
     source: SourceSettings = field(default_factory=SourceSettings)
-    controller: SqueezerSettings | PaddleSettings = field(default_factory=SqueezerSettings)
-    fibre: FibreSettings = field(default_factory=FibreSettings)
     receiver: ReceiverSettings = field(default_factory=ReceiverSettings)
     nanowires: NanowireSettings = field(default_factory=NanowireSettings)
+    modulator: ModulatorSettings = field(default_factory=ModulatorSettings)
+    laser_offset_db: float = 0.0
     loss_db: float = 15.0
     nominal_attenuation_db: float = 20.0
     monitor_tap_db: float = 50.0
@@ -60,32 +65,43 @@ class TwinSettings:
         if not self.loss_db >= 0:
             raise ValueError("loss_db must not be negative")
 
+    @abstractmethod
+    def build(self, *, start_s: float | None = None) -> "Twin":
+        """Build the link; its drift starts at a time, s, or at the first that is asked for."""
 
-class Twin:
-    """Source, attenuator, fibre, polarization controller and receiver as one physical system.
 
-    Stokes vectors at Alice reach Bob through ``R_r . controller . R_f(t)``: a fixed fibre
-    after the controller, a drifting one before it, both unknown to the operator. The attenuator
-    starts at its nominal setting with the shutter shut. The same seed and the same calls give the
-    same bytes.
+class Moving(Protocol):
+    """Something that is told to move at times."""
+
+    def changes(self, start_s: float, end_s: float) -> list[float]:
+        """Return the times between two times at which it was told to move."""
+        ...
+
+
+class Twin(ABC):
+    """One link as a physical system: what instruments act on and look at.
+
+    The attenuator starts at its nominal setting with the shutter shut. The same seed and the same
+    calls give the same bytes.
 
     Args:
         settings: The link.
-        start_s: Start of the fibre's drift, s; None takes the first time that is asked for.
+        bin_ps: Stretch of time that the detectors tell apart: a slot, or a part of one.
+        noise: Photon noise.
     """
 
-    def __init__(self, settings: TwinSettings, *, start_s: float | None = None) -> None:
-        self.settings = settings
-        unknowns, path, noise = np.random.SeedSequence(settings.seed).spawn(3)
-        unknown = np.random.default_rng(unknowns)
-        self._noise = np.random.default_rng(noise)
-        self._receiver_rotation = haar_rotation(unknown)
-        self.controller = _controller(settings.controller, unknown)
-        self.fibre = Fibre(settings.fibre, np.random.default_rng(path), start_s=start_s)
+    def __init__(self, settings: TwinSettings, bin_ps: float, noise: np.random.Generator) -> None:
+        self._rested = settings.receiver
+        self._nominal_attenuation_db = settings.nominal_attenuation_db
+        self._loss_db = settings.loss_db
+        self._monitor_tap_db = settings.monitor_tap_db
+        self._laser_offset_db = settings.laser_offset_db
+        self._noise = noise
         self.source = Source(settings.source)
         self.attenuator = AttenuatorModel(settings.nominal_attenuation_db)
-        self.receiver = Receiver(settings.receiver, self.source.slot_ps)
+        self.receiver = Receiver(settings.receiver, bin_ps)
         self.nanowires = Nanowires(settings.nanowires)
+        self.modulator = IntensityModulator(settings.modulator)
         self._biased = np.ones((2, DETECTORS)), self.receiver
 
     @property
@@ -93,38 +109,92 @@ class Twin:
         """The controller of a link that is turned by squeezers.
 
         Raises:
-            ValueError: This link has paddles.
+            ValueError: This link has none.
         """
-        if isinstance(self.controller, SqueezerBank):
-            return self.controller
-        raise ValueError("the simulated link has fibre paddles, no squeezers")
+        raise ValueError("the simulated link has no squeezers")
 
     @property
     def paddles(self) -> PaddleBank:
         """The controller of a link that is turned by fibre paddles.
 
         Raises:
-            ValueError: This link has squeezers.
+            ValueError: This link has none.
         """
-        if isinstance(self.controller, PaddleBank):
-            return self.controller
-        raise ValueError("the simulated link has squeezers, no fibre paddles")
+        raise ValueError("the simulated link has no fibre paddles")
+
+    @property
+    def phase_shifter(self) -> PhaseShifter:
+        """What moves the phase of a link with interferometers.
+
+        Raises:
+            ValueError: This link has none.
+        """
+        raise ValueError("the simulated link has no interferometer")
 
     @property
     def sync_period_ps(self) -> float:
         """Time between two START pulses, ps: one period of Alice's pattern."""
         return self.source.period_ps
 
-    def rotation(self, now_s: float) -> Floats:
-        """Return the rotation from Alice's to Bob's Stokes axes, shape ``(3, 3)``."""
-        controller = self.controller.rotation(now_s)
-        return np.asarray(self._receiver_rotation @ controller @ self.fibre.rotation(now_s))
+    @abstractmethod
+    def qber(self, now_s: float) -> float:
+        """Return the QBER to expect: mean of Z and X at signal intensity, without noise.
+
+        It is that of the pattern, whatever the source sends just now. In the dark it is 1/2.
+        """
+
+    @abstractmethod
+    def qber_floor(self) -> float:
+        """Return the best QBER within reach: everything aligned, at nominal attenuation."""
+
+    @abstractmethod
+    def best_drives(self, now_s: float) -> Floats:
+        """Return drives within range that align best at a time, hysteresis and slew left aside.
+
+        From the twin's true parameters: nobody on the bench can know them.
+        """
+
+    @abstractmethod
+    def disturb(self, vector_rad: Floats, now_s: float) -> None:
+        """Disturb the link from now on: somebody moved a fibre.
+
+        Args:
+            vector_rad: Rotation vector in Stokes space, rad, shape ``(3,)``; of interferometers the
+                first component is the phase.
+            now_s: Time, s.
+        """
+
+    @abstractmethod
+    def _light(self, now_s: float) -> Floats:
+        """Return the mean photoelectrons of one period, shape ``(bins, 4)``."""
+
+    @abstractmethod
+    def _drives(self) -> Sequence[Moving]:
+        """Return what moves beside source, attenuator and detectors."""
+
+    @abstractmethod
+    def _is_driven(self, now_s: float) -> bool:
+        """Tell whether a drive is on its way."""
+
+    def _extra_loss_db(self, now_s: float) -> float:
+        """Return the loss that what is driven adds, dB."""
+        return 0.0
 
     def transmission(self, now_s: float) -> float:
         """Return light at the receiver over light at Alice with nominal attenuation."""
-        gain_db = self.settings.nominal_attenuation_db - self.settings.loss_db
-        gain_db -= self.controller.loss_db(now_s)
+        gain_db = self._nominal_attenuation_db + self._laser_offset_db - self._loss_db
+        gain_db -= self._extra_loss_db(now_s)
         return float(self.attenuator.transmission(now_s) * 10 ** (gain_db / 10))
+
+    def mean_photons(self, now_s: float) -> Floats:
+        """Return each slot's mean photon number as the modulator makes it, nominal otherwise."""
+        return self.modulator.mean_photons(self.source.mean_photons(), now_s)
+
+    def leaving_alice(self, now_s: float) -> float:
+        """Return the mean photon number of the brightest slot that leaves Alice at a time."""
+        gain_db = self._nominal_attenuation_db + self._laser_offset_db
+        transmission = self.attenuator.transmission(now_s) * 10 ** (gain_db / 10)
+        return float(self.mean_photons(now_s).max() * transmission)
 
     def monitor_power_w(self, now_s: float) -> float:
         """Return the power at the monitor tap behind Alice's attenuator and shutter, W.
@@ -132,8 +202,8 @@ class Twin:
         It is what leaves Alice, mean photon number times photon energy times pulse rate, times the
         tap's brightness: a power meter sees no single photons. Polarization does not matter.
         """
-        gain_db = self.settings.nominal_attenuation_db + self.settings.monitor_tap_db
-        photons_hz = self.source.mean_photons().mean() * self.source.settings.clock_hz
+        gain_db = self._nominal_attenuation_db + self._laser_offset_db + self._monitor_tap_db
+        photons_hz = self.mean_photons(now_s).mean() * self.source.settings.clock_hz
         return float(
             photons_hz
             * PHOTON_ENERGY_J
@@ -183,52 +253,6 @@ class Twin:
         clicks = self._receiver_at(now_s).clicks_per_slot(self._light(now_s))
         return float(clicks.sum() * 1e12 / self.source.period_ps)
 
-    def qber(self, now_s: float) -> float:
-        """Return the QBER to expect: mean of Z and X at signal intensity, without noise.
-
-        It is that of the pattern, whatever the source sends just now. In the dark it is 1/2.
-        """
-        receiver = self._receiver_at(now_s)
-        return self._expected_qber(self.rotation(now_s), self.transmission(now_s), receiver)
-
-    def qber_floor(self) -> float:
-        """Return the best QBER within reach: perfect alignment at nominal attenuation."""
-        return self._expected_qber(np.eye(3), 10 ** (-self.settings.loss_db / 10))
-
-    def best_drives(self, now_s: float) -> Floats:
-        """Return voltages or angles within the controller's range that align best at a time.
-
-        From the twin's true parameters, hysteresis and slew left aside: nobody on the bench can
-        know them.
-
-        Returns:
-            Volts, shape ``(4,)``, of squeezers; degrees, shape ``(3,)``, of paddles.
-        """
-        fibre = self.fibre.rotation(now_s)
-
-        def misalignment(drives: Floats) -> Floats:
-            # |R e1 - e1|^2 + |R e2 - e2|^2 is proportional to the excess QBER
-            controller = self.controller.rotation_at(drives)
-            total = self._receiver_rotation @ controller @ fibre
-            return np.asarray((total - np.eye(3))[:, :2].ravel())
-
-        low, high = self.controller.bounds()
-        quarters = 0.625 * low + 0.375 * high, 0.375 * low + 0.625 * high
-        best, best_cost = np.full(self.controller.drives, np.nan), np.inf
-        for start in product(quarters, repeat=self.controller.drives):
-            found = least_squares(misalignment, start, bounds=(low, high))
-            if found.cost < best_cost:
-                best, best_cost = found.x, found.cost
-            if best_cost < 1e-12:
-                break
-        return np.asarray(best)
-
-    def best_qber(self, now_s: float) -> float:
-        """Return the QBER at the best drives and the light of a time."""
-        controller = self.controller.rotation_at(self.best_drives(now_s))
-        rotation = self._receiver_rotation @ controller @ self.fibre.rotation(now_s)
-        return self._expected_qber(rotation, self.transmission(now_s), self._receiver_at(now_s))
-
     def _clicks(self, start_s: float, duration_s: float) -> Iterator[tuple[float, list[Floats]]]:
         """Draw a window piece by piece; yield each piece's start, ps, and its click times in it."""
         recovery = [Recovery() for _ in range(DETECTORS)]
@@ -245,37 +269,26 @@ class Twin:
         known, receiver = self._biased
         if np.array_equal(response, known):
             return receiver
-        rested = self.settings.receiver
+        rested = self._rested
         h, v, d, a = np.minimum(response[0] * rested.efficiencies, 1.0).tolist()
         dark = (response[1] * rested.dark_hz).tolist()
         biased = replace(
             rested, efficiencies=(h, v, d, a), dark_hz=(dark[0], dark[1], dark[2], dark[3])
         )
-        self._biased = response, Receiver(biased, self.source.slot_ps)
+        self._biased = response, Receiver(biased, self.receiver.slot_ps)
         return self._biased[1]
-
-    def _light(self, now_s: float) -> Floats:
-        mean_photons = self.source.mean_photons() * self.transmission(now_s)
-        states = self.source.sent_states(now_s)
-        receiver = self._receiver_at(now_s)
-        return receiver.light(self.rotation(now_s), mean_photons, states)
-
-    def _expected_qber(
-        self, rotation: Floats, transmission: float, receiver: Receiver | None = None
-    ) -> float:
-        receiver = receiver or self.receiver
-        mean_photons = self.source.mean_photons() * transmission
-        pattern = receiver.light(rotation, mean_photons, self.source.pattern_states())
-        signal = np.full(4, self.source.signal_mean_photons * transmission)
-        each = receiver.light(rotation, signal, np.arange(4))
-        table = receiver.clicks_per_slot(each, pattern)  # sent state by detector
-        return (_error_share(table[:2, :2]) + _error_share(table[2:, 2:])) / 2
 
     def _chunks(self, start_s: float, duration_s: float) -> Iterator[tuple[float, int]]:
         """Cut a window where something was told to move; yield middles and whole periods."""
         period_s = self.source.period_ps * 1e-12
         end_s = start_s + duration_s
-        devices = (self.source, self.controller, self.attenuator, self.nanowires)
+        devices: tuple[Moving, ...] = (
+            self.source,
+            self.attenuator,
+            self.nanowires,
+            self.modulator,
+            *self._drives(),
+        )
         cuts = sorted({t for device in devices for t in device.changes(start_s, end_s)})
         left = round(duration_s / period_s)
         while left > 0:
@@ -288,20 +301,10 @@ class Twin:
             left -= periods
 
     def _is_moving(self, now_s: float) -> bool:
-        return self.controller.is_moving(now_s) or self.attenuator.time_left_s(now_s) > 0
+        return self._is_driven(now_s) or self.attenuator.time_left_s(now_s) > 0
 
 
-def _controller(
-    settings: SqueezerSettings | PaddleSettings, unknown: np.random.Generator
-) -> SqueezerBank | PaddleBank:
-    match settings:
-        case SqueezerSettings():
-            return SqueezerBank(settings, unknown)
-        case PaddleSettings():
-            return PaddleBank(settings, unknown)
-
-
-def _error_share(block: Floats) -> float:
+def error_share(block: Floats) -> float:
     """Return the share of one basis' clicks off the diagonal; 1/2 where there are none."""
     total = float(block.sum())
     return 1 - float(np.trace(block)) / total if total > 0 else 0.5

@@ -1,20 +1,15 @@
 """What attenuators share: a range with a safe place in it, and a filter that takes its time."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from drivers.errors import ReplyError, SettingError, TransportError
-from drivers.outputs import check_within, unknown_if_lost
+from drivers.limits import check_order, check_whole_steps
+from drivers.outputs import check_within
 from drivers.registry import Options
-from drivers.scpi import query_float
-from drivers.transport.transport import Dialogue
-
-Send = Callable[[Dialogue, str], Awaitable[None]]
-"""Sends one command and sees that the unit took it."""
 
 
 class AttenuationOptions(Options):
@@ -39,23 +34,12 @@ class AttenuationOptions(Options):
     @field_validator("min_attenuation_db", "max_attenuation_db", "safe_attenuation_db")
     @classmethod
     def _whole_steps(cls, attenuation_db: float | None) -> float | None:
-        steps = (attenuation_db or 0.0) / cls.resolution_db
-        if abs(steps - round(steps)) > 1e-6:
-            raise ValueError(f"{attenuation_db} dB is no multiple of {cls.resolution_db} dB")
+        check_whole_steps(attenuation_db, cls.resolution_db, "dB")
         return attenuation_db
 
     @model_validator(mode="after")
     def _ordered_limits(self) -> Self:
-        if not self.min_attenuation_db < self.max_attenuation_db:
-            raise ValueError(
-                f"min_attenuation_db {self.min_attenuation_db:g} must be below "
-                f"max_attenuation_db {self.max_attenuation_db:g}"
-            )
-        if not self.min_attenuation_db <= self.rest_db <= self.max_attenuation_db:
-            raise ValueError(
-                f"safe_attenuation_db {self.rest_db:g} lies outside min_attenuation_db "
-                f"{self.min_attenuation_db:g} to max_attenuation_db {self.max_attenuation_db:g}"
-            )
+        check_order(self, "attenuation_db", inside="safe_attenuation_db")
         return self
 
     @property
@@ -140,37 +124,3 @@ async def wait_until_settled(
         if loop.time() >= deadline_s:
             raise TransportError(instrument, f"not settled within {timeout_s:g} s", sent=sent)
         await asyncio.sleep(poll_s)
-
-
-async def ensure_value(
-    link: Dialogue, header: str, text: str, value: float, send: Send, *, tolerance: float = 0.0
-) -> bool:
-    """Write a setting unless it has that value already, since some writes move the filter.
-
-    Args:
-        link: The dialogue.
-        header: Asks with ``?`` after it, and sets with a value after it.
-        text: The value as it is sent.
-        value: The same as it is read.
-        send: Sends the command.
-        tolerance: How far off a value counts as the same, beside a relative 1e-5.
-
-    Returns:
-        Whether it was written.
-
-    Raises:
-        ReplyError: Another value is read than was set.
-    """
-
-    async def has_value() -> bool:
-        read = await query_float(link, f"{header}?")
-        return math.isclose(read, value, rel_tol=1e-5, abs_tol=max(tolerance, 1e-12))
-
-    if await has_value():
-        return False
-    command = f"{header} {text}"
-    with unknown_if_lost(link.instrument, header):
-        await send(link, command)
-        if not await has_value():
-            raise ReplyError(link.instrument, "reads another value than was set", sent=command)
-    return True

@@ -35,19 +35,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from drivers.attenuators.attenuation import (
-    AttenuationOptions,
-    check_attenuation,
-    check_unit_range,
-    confirm_attenuation,
-    ensure_value,
-    wait_until_settled,
-)
+from drivers.attenuators.attenuation import AttenuationOptions, check_unit_range
+from drivers.attenuators.variable import ShutteredAttenuator
 from drivers.errors import RejectedError, ReplyError, TransportError
-from drivers.outputs import carry_out_all, unknown_if_lost
 from drivers.registry import register
-from drivers.roles import Actuator, Health, Identity
-from drivers.scpi import query_float, query_int
+from drivers.roles import Identity
+from drivers.scpi import ensure_value, query_bool, query_float, query_int
 from drivers.transport.connect import Connector
 from drivers.transport.framing import Framing
 from drivers.transport.transport import Dialogue
@@ -55,13 +48,11 @@ from drivers.transport.transport import Dialogue
 MAKER = "JDS"
 MODEL = "HA9"
 LARGEST_ATTENUATION_DB = 100.0  # the HA9; an HA9W ends at 60 dB and says so
-READ_BACK_TOLERANCE_DB = 0.02
 # The wavelength is printed with four decimals of a micrometre.
 WAVELENGTH_TOLERANCE_M = 0.1e-9
 SETTLED = 1 << 2
 # Bits of the status register that tell of a refusal (weak), and what they tell.
 REFUSALS = {1 << 0: "impossible parameter", 1 << 5: "syntax error"}
-POLL_S = 0.1
 # Answers that may be under way when a line is opened again: never more than one dialogue's.
 MAX_LATE_REPLIES = 8
 
@@ -121,7 +112,7 @@ def parse_identity(reply: str) -> Identity | None:
 
 
 @register("jdsu-ha9", Ha9Options, "medium-high", ("serial", "visa", "tcp"))
-class Ha9:
+class Ha9(ShutteredAttenuator):
     """JDS Uniphase HA9 optical attenuator with beam block (HA command set).
 
     Args:
@@ -131,60 +122,20 @@ class Ha9:
         connector: Makes the link.
     """
 
+    tolerance_db = 0.02
+    poll_s = 0.1
+    shutter = "the beam block"
+
     def __init__(self, name: str, resource: str, options: Ha9Options, connector: Connector) -> None:
-        self.name = name
-        self._options = options
-        self._transport = connector.transport(
+        transport = connector.transport(
             name,
             resource,
             options.framing(resource),
             timeout_s=options.timeout_s,
             baud_rate=options.baud_rate,
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the link, check model and range, clear the offset, set the wavelength.
-
-        Raises:
-            ReplyError: Not an HA9, or a reply does not parse.
-            SettingError: The configured range exceeds this unit's.
-            RejectedError: The unit refused a setting.
-            TransportError: No link, or no answer: is another command set selected?
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is.
-
-        Raises:
-            ReplyError: Not an HA9.
-            TransportError: No link, or no answer.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
-
-    async def set_attenuation(self, attenuation_db: float) -> float:
-        """Set the attenuation, wait until the filter stands, read it back.
-
-        Args:
-            attenuation_db: Attenuation of the filter, dB; sent with two decimals.
-
-        Returns:
-            Attenuation read back, dB.
-
-        Raises:
-            SettingError: Outside the limits; nothing was sent.
-            RejectedError: The unit refused; the old setting stands.
-            ReplyError: A reply does not parse, or another value was read back than was set.
-            TransportError: Link lost or filter not settled in time; the attenuation is unknown.
-        """
-        check_attenuation(self.name, self._options, attenuation_db)
-        async with self._transport.exclusive() as link:
-            await self._clear_offset(link)
-            return await self._attenuate(link, attenuation_db)
+        super().__init__(name, transport, options, "CAL")
+        self._options = options
 
     async def read_attenuation(self) -> float:
         """Read the attenuation once the filter stands, dB.
@@ -195,79 +146,24 @@ class Ha9:
         """
         async with self._transport.exclusive() as link:
             await self._settle(link, "ATT?")
-            return await query_float(link, "ATT?")
+            return await self._read_db(link)
 
-    async def set_shutter(self, *, is_open: bool) -> bool:
-        """Move the beam block, wait for it, read it back; raises as ``set_attenuation``."""
-        async with self._transport.exclusive() as link:
-            return await self._move_block(link, is_open=is_open)
+    def _attenuation_command(self, attenuation_db: float) -> str:
+        return f"ATT {attenuation_db:.2f}"
 
-    async def read_shutter(self) -> bool:
-        """Whether the beam block is out; raises as ``identify`` does."""
-        async with self._transport.exclusive() as link:
-            return await _query_is_open(link)
+    async def _read_db(self, link: Dialogue) -> float:
+        return await query_float(link, "ATT?")
 
-    async def make_safe(self) -> None:
-        """Block the beam, then attenuate; raises the first failure after trying both."""
+    def _shutter_command(self, *, is_open: bool) -> str:
+        return f"D {int(not is_open)}"
 
-        async def block(link: Dialogue) -> None:
-            await self._move_block(link, is_open=False)
+    async def _is_open(self, link: Dialogue) -> bool:
+        return not await query_bool(link, "D?")
 
-        async def attenuate(link: Dialogue) -> None:
-            await self._attenuate(link, self._options.rest_db)
+    async def _is_settled(self, link: Dialogue) -> bool:
+        return bool(await query_int(link, "CNB?") & SETTLED)
 
-        await carry_out_all(self._transport, [block, self._clear_offset, attenuate])
-
-    async def close(self) -> None:
-        """Close the link; attenuation and beam block stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """The one output, ``attenuation``, dB."""
-        return {
-            "attenuation": Actuator(
-                unit="dB",
-                minimum=self._options.min_attenuation_db,
-                maximum=self._options.max_attenuation_db,
-                resolution=self._options.resolution_db,
-                write=self.set_attenuation,
-                read=self.read_attenuation,
-            )
-        }
-
-    async def _attenuate(self, link: Dialogue, attenuation_db: float) -> float:
-        # The limits are whole steps of 0.01 dB, so that rounding stays inside.
-        command = f"ATT {attenuation_db:.2f}"
-        with unknown_if_lost(self.name, "the attenuation"):
-            await self._command(link, command)
-            await self._settle(link, command)
-            read_db = await query_float(link, "ATT?")
-        return confirm_attenuation(self.name, attenuation_db, read_db, READ_BACK_TOLERANCE_DB)
-
-    async def _move_block(self, link: Dialogue, *, is_open: bool) -> bool:
-        command = f"D {int(not is_open)}"
-        with unknown_if_lost(self.name, "the beam block"):
-            await self._command(link, command)
-            await self._settle(link, command)
-            reads_open = await _query_is_open(link)
-        if reads_open is not is_open:
-            raise ReplyError(self.name, "the beam block did not move", sent=command)
-        return reads_open
-
-    async def _settle(self, link: Dialogue, sent: str) -> None:
-        async def is_settled() -> bool:
-            return bool(await query_int(link, "CNB?") & SETTLED)
-
-        timeout_s = self._options.settle_timeout_s
-        await wait_until_settled(
-            self.name, is_settled, timeout_s=timeout_s, poll_s=POLL_S, sent=sent
-        )
-
-    async def _command(self, link: Dialogue, command: str) -> None:
+    async def _tell(self, link: Dialogue, command: str) -> None:
         await link.write("CLR")  # what earlier commands left in the status register
         await link.write(command)
         status = await query_int(link, "STB?")
@@ -287,12 +183,12 @@ class Ha9:
             raise self._not_an_ha9(reply)
         return identity
 
-    async def _identify_again(self, link: Dialogue) -> None:
+    async def _identify_anew(self, link: Dialogue) -> Identity:
         """Find who it is behind late answers: the line is slow, and GPIB is held in motion."""
         first = reply = await link.query("IDN?")
         for _ in range(MAX_LATE_REPLIES):
-            if parse_identity(reply) is not None:
-                return
+            if (identity := parse_identity(reply)) is not None:
+                return identity
             try:
                 reply = await link.read()
             except TransportError as exc:
@@ -300,19 +196,10 @@ class Ha9:
         raise self._not_an_ha9(first)
 
     def _not_an_ha9(self, reply: str) -> ReplyError:
-        problem = "this is no HA9 in its HA command set: is it the instrument you configured?"
-        return ReplyError(self.name, problem, sent="IDN?", received=reply)
-
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await self._identify(link)
-        await self._set_up(link)
-        return identity
-
-    async def _take_up_again(self, link: Dialogue) -> None:
-        await self._identify_again(link)
-        await self._set_up(link)
+        return self._another_model("HA9 in its HA command set", sent="IDN?", received=reply)
 
     async def _set_up(self, link: Dialogue) -> None:
+        """Clear the offset, set the wavelength, check the range."""
         await self._clear_offset(link)
         wavelength_nm = self._options.wavelength_nm
         text = f"{wavelength_nm:.10g}NM"
@@ -321,21 +208,10 @@ class Ha9:
             "WVL",
             text,
             wavelength_nm * 1e-9,
-            self._command,
+            self._tell,
             tolerance=WAVELENGTH_TOLERANCE_M,
         ):
             await self._settle(link, f"WVL {text}")
         smallest_db = await query_float(link, "ATT? MIN")
         largest_db = await query_float(link, "ATT? MAX")
         check_unit_range(self.name, self._options, smallest_db, largest_db)
-
-    async def _clear_offset(self, link: Dialogue) -> None:
-        """Switch the display offset off: what the unit is told and shows would include it."""
-        await ensure_value(link, "CAL", "0", 0.0, self._command)
-
-
-async def _query_is_open(link: Dialogue) -> bool:
-    answer = await query_int(link, "D?")
-    if answer not in (0, 1):
-        raise ReplyError(link.instrument, "neither 0 nor 1", sent="D?", received=str(answer))
-    return not answer

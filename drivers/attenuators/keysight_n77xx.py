@@ -24,18 +24,12 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from drivers.attenuators.attenuation import (
-    AttenuationOptions,
-    check_attenuation,
-    confirm_attenuation,
-    ensure_value,
-    wait_until_settled,
-)
+from drivers.attenuators.attenuation import AttenuationOptions
+from drivers.attenuators.variable import ShutteredAttenuator
 from drivers.errors import ReplyError, SettingError
-from drivers.outputs import carry_out_all, unknown_if_lost
 from drivers.registry import register
-from drivers.roles import Actuator, Health, Identity
-from drivers.scpi import pop_errors, query_float, query_identity, query_int, refuse_errors
+from drivers.roles import Identity
+from drivers.scpi import ensure_value, pop_errors, query_bool, query_float, query_identity, tell
 from drivers.transport.connect import Connector
 from drivers.transport.framing import LINES
 from drivers.transport.transport import Dialogue
@@ -54,8 +48,6 @@ MAX_ATTENUATION_DB: Mapping[str, float | None] = {
 LARGEST_ATTENUATION_DB = 45.0
 METERED_MODELS = ("N7751A", "N7752A")
 POWER_METER_PART = "-001"  # weak
-READ_BACK_TOLERANCE_DB = 0.1  # weak
-POLL_S = 0.02
 
 
 class N77xxOptions(AttenuationOptions):
@@ -107,7 +99,7 @@ def parse_attenuator_slots(model: str, reply: str) -> list[int]:
 
 
 @register("keysight-n77xx", N77xxOptions, "high", ("tcp", "visa"))
-class N77xx:
+class N77xx(ShutteredAttenuator):
     """Keysight / Agilent N77xx optical attenuator with shutter (SCPI).
 
     Args:
@@ -117,160 +109,39 @@ class N77xx:
         connector: Makes the link.
     """
 
+    tolerance_db = 0.1  # weak
+    poll_s = 0.02
+
     def __init__(
         self, name: str, resource: str, options: N77xxOptions, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
+        transport = connector.transport(name, resource, LINES, timeout_s=options.timeout_s)
         self._input = f":INP{options.slot}"
         self._output = f":OUTP{options.slot}"
-        self._transport = connector.transport(name, resource, LINES, timeout_s=options.timeout_s)
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the link, check model, slot and range, switch power control and offset off.
-
-        Raises:
-            ReplyError: Not an N77xx attenuator, or none in the configured slot.
-            SettingError: The configured range exceeds this model's.
-            RejectedError: The unit refused a setting.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
-
-    async def set_attenuation(self, attenuation_db: float) -> float:
-        """Set the attenuation, wait until the filter stands, read it back.
-
-        Args:
-            attenuation_db: Attenuation of the filter, dB; sent with two decimals.
-
-        Returns:
-            Attenuation read back, dB.
-
-        Raises:
-            SettingError: Outside the limits; nothing was sent.
-            RejectedError: The unit refused; the old setting stands.
-            ReplyError: A reply does not parse, or another value was read back than was set.
-            TransportError: Link lost or filter not settled in time; the attenuation is unknown.
-        """
-        check_attenuation(self.name, self._options, attenuation_db)
-        async with self._transport.exclusive() as link:
-            await self._clear_offset(link)
-            return await self._attenuate(link, attenuation_db)
-
-    async def read_attenuation(self) -> float:
-        """Read the attenuation, dB.
-
-        Raises:
-            ReplyError: The reply does not parse.
-            TransportError: Link lost.
-        """
-        async with self._transport.exclusive() as link:
-            return await query_float(link, f"{self._input}:ATT?")
-
-    async def set_shutter(self, *, is_open: bool) -> bool:
-        """Open or shut the shutter, wait for it, read it back; raises as ``set_attenuation``."""
-        async with self._transport.exclusive() as link:
-            return await self._move_shutter(link, is_open=is_open)
-
-    async def read_shutter(self) -> bool:
-        """Whether the shutter is open; raises as ``read_attenuation`` does."""
-        async with self._transport.exclusive() as link:
-            return await _query_boolean(link, f"{self._output}:STAT?")
-
-    async def make_safe(self) -> None:
-        """Shut the shutter, then attenuate; raises the first failure after trying both."""
-
-        async def shut(link: Dialogue) -> None:
-            await self._move_shutter(link, is_open=False)
-
-        async def attenuate(link: Dialogue) -> None:
-            await self._attenuate(link, self._options.rest_db)
-
-        steps = [shut, self._open_power_loop, self._clear_offset, attenuate]
-        await carry_out_all(self._transport, steps)
-
-    async def close(self) -> None:
-        """Close the link; attenuation and shutter stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """The one output, ``attenuation``, dB."""
-        return {
-            "attenuation": Actuator(
-                unit="dB",
-                minimum=self._options.min_attenuation_db,
-                maximum=self._options.max_attenuation_db,
-                resolution=self._options.resolution_db,
-                write=self.set_attenuation,
-                read=self.read_attenuation,
-            )
-        }
-
-    async def _attenuate(self, link: Dialogue, attenuation_db: float) -> float:
-        # The limits are whole steps of 0.01 dB, so that rounding stays inside.
-        command = f"{self._input}:ATT {attenuation_db:.2f}dB"
-        with unknown_if_lost(self.name, "the attenuation"):
-            await self._command(link, command)
-            await self._settle(link, command)
-            read_db = await query_float(link, f"{self._input}:ATT?")
-        return confirm_attenuation(self.name, attenuation_db, read_db, READ_BACK_TOLERANCE_DB)
-
-    async def _move_shutter(self, link: Dialogue, *, is_open: bool) -> bool:
-        command = f"{self._output}:STAT {int(is_open)}"
-        with unknown_if_lost(self.name, "the shutter"):
-            await self._command(link, command)
-            await self._settle(link, command)
-            reads_open = await _query_boolean(link, f"{self._output}:STAT?")
-        if reads_open is not is_open:
-            raise ReplyError(self.name, "the shutter did not move", sent=command)
-        return reads_open
-
-    async def _settle(self, link: Dialogue, sent: str) -> None:
-        async def is_settled() -> bool:
-            return await _query_boolean(link, "*OPC?")
-
-        timeout_s = self._options.settle_timeout_s
-        await wait_until_settled(
-            self.name, is_settled, timeout_s=timeout_s, poll_s=POLL_S, sent=sent
-        )
+        super().__init__(name, transport, options, f"{self._input}:OFFS")
+        self._options = options
 
     async def _identify(self, link: Dialogue) -> Identity:
         identity = await query_identity(link)
         if not identity.manufacturer.upper().startswith(MAKERS) or (
             identity.model not in MAX_ATTENUATION_DB
         ):
-            raise ReplyError(
-                self.name,
-                "this is no N77xx attenuator: is it the instrument you configured?",
-                sent="*IDN?",
-                received=str(identity),
-            )
-        largest_db = MAX_ATTENUATION_DB[identity.model]
+            raise self._another_model("N77xx attenuator", sent="*IDN?", received=identity)
+        return identity
+
+    async def _set_up(self, link: Dialogue) -> None:
+        """Check range and slot, switch power control and offset off, set the wavelength."""
+        model = (await self._identify(link)).model
+        largest_db = MAX_ATTENUATION_DB[model]
         if largest_db is not None and self._options.max_attenuation_db > largest_db:
             raise SettingError(
                 self.name,
                 f"max_attenuation_db {self._options.max_attenuation_db:g} exceeds the "
-                f"{largest_db:g} dB of an {identity.model}: lower it",
+                f"{largest_db:g} dB of an {model}: lower it",
             )
-        return identity
-
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await self._identify(link)
         await pop_errors(link)  # what others left there
         slots_reply = await link.query("*OPT?")
-        slots = parse_attenuator_slots(identity.model, slots_reply)
+        slots = parse_attenuator_slots(model, slots_reply)
         if self._options.slot not in slots:
             raise ReplyError(
                 self.name,
@@ -278,35 +149,31 @@ class N77xx:
                 sent="*OPT?",
                 received=slots_reply,
             )
-        await self._open_power_loop(link)
+        await self._end_control(link)
         await self._clear_offset(link)
         wavelength_nm = self._options.wavelength_nm
         text = f"{wavelength_nm:.10g}NM"
-        await ensure_value(link, f"{self._input}:WAV", text, wavelength_nm * 1e-9, self._command)
+        await ensure_value(link, f"{self._input}:WAV", text, wavelength_nm * 1e-9, tell)
         speed = self._options.transition_speed_db_per_s
         if speed is not None:
             header = f"{self._input}:ATT:SPE"
-            await ensure_value(link, header, f"{speed:g}", speed, self._command)
-        return identity
+            await ensure_value(link, header, f"{speed:g}", speed, tell)
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        await self._take_up(link)
-
-    async def _open_power_loop(self, link: Dialogue) -> None:
+    async def _end_control(self, link: Dialogue) -> None:
         """Switch closed-loop power control off: it would move the attenuation by itself."""
-        await ensure_value(link, f"{self._output}:POW:CONT", "0", 0.0, self._command)
+        await ensure_value(link, f"{self._output}:POW:CONT", "0", 0.0, tell)
 
-    async def _clear_offset(self, link: Dialogue) -> None:
-        """Switch the display offset off: what the unit is told and shows would include it."""
-        await ensure_value(link, f"{self._input}:OFFS", "0", 0.0, self._command)
+    def _attenuation_command(self, attenuation_db: float) -> str:
+        return f"{self._input}:ATT {attenuation_db:.2f}dB"
 
-    async def _command(self, link: Dialogue, command: str) -> None:
-        await link.write(command)
-        await refuse_errors(link, command)
+    async def _read_db(self, link: Dialogue) -> float:
+        return await query_float(link, f"{self._input}:ATT?")
 
+    def _shutter_command(self, *, is_open: bool) -> str:
+        return f"{self._output}:STAT {int(is_open)}"
 
-async def _query_boolean(link: Dialogue, question: str) -> bool:
-    answer = await query_int(link, question)
-    if answer not in (0, 1):
-        raise ReplyError(link.instrument, "neither 0 nor 1", sent=question, received=str(answer))
-    return bool(answer)
+    async def _is_open(self, link: Dialogue) -> bool:
+        return await query_bool(link, f"{self._output}:STAT?")
+
+    async def _is_settled(self, link: Dialogue) -> bool:
+        return await query_bool(link, "*OPC?")

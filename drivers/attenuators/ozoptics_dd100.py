@@ -10,8 +10,8 @@ begins with ``Error``. A move is over when ``Done`` comes.
 **Light.** After power-up the motor does not know where it is. Homing (``H``) finds out and takes up
 to 40 s, in which the attenuation sweeps the *whole* range, down to the insertion loss: the light
 must be shut elsewhere meanwhile. This driver homes when ``home`` is called, and by itself only if
-the option ``home_on_open`` says so: when the link is opened, or opened again after it was lost, and
-the unit does not know its position. Homing ends at the attenuation of the safe state. A unit that
+the option ``home_on_open`` says so: when the link is opened, or opened again after it was lost, or
+the unit is made safe, and it does not know its position. Homing ends at the attenuation of the safe state. A unit that
 is not homed can be identified and read, but neither set nor, as long as it refuses ``A``, made
 safe: both say so. Requests outside the configured range are refused, never clamped.
 
@@ -27,30 +27,24 @@ Weak facts, to be checked on first contact with a unit:
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 
-from drivers.attenuators.attenuation import (
-    AttenuationOptions,
-    check_attenuation,
-    check_unit_range,
-    confirm_attenuation,
-)
+from drivers.attenuators.attenuation import AttenuationOptions, check_unit_range
+from drivers.attenuators.variable import VariableAttenuator
 from drivers.errors import RejectedError, ReplyError
-from drivers.outputs import carry_out_all, unknown_if_lost
+from drivers.outputs import SafetyStep, unknown_if_lost
+from drivers.ozoptics import CRLF, OzLine
 from drivers.registry import register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Identity
 from drivers.transport.connect import Connector
-from drivers.transport.transport import Dialogue, Framing
+from drivers.transport.transport import Dialogue
 
-CRLF = Framing(write_terminator=b"\r\n", read_terminator=b"\r\n")
-ACCEPTED = "Done"
 REFUSED = "error"
 # ``CD`` prints the configuration; a unit that never ends is no DD-100.
 MAX_REPLY_LINES = 64
 LARGEST_ATTENUATION_DB = 60.0
-READ_BACK_TOLERANCE_DB = 0.05  # weak
 ATTENUATION = re.compile(r"ATTEN:\s*([0-9]+(?:\.[0-9]*)?)(?![0-9.])", re.IGNORECASE)
 INSERTION_LOSS = re.compile(r"\bIL:\s*([0-9]+(?:\.[0-9]*)?)(?![0-9.])", re.IGNORECASE)
 MAX_ATTENUATION = re.compile(r"\bMAX ATTEN:\s*([0-9]+(?:\.[0-9]*)?)(?![0-9.])", re.IGNORECASE)
@@ -122,7 +116,7 @@ def parse_attenuation_db(instrument: str, lines: Sequence[str]) -> float | None:
 
 
 @register("ozoptics-dd100", Dd100Options, "medium-high", ("serial",))
-class Dd100:
+class Dd100(VariableAttenuator):
     """OZ Optics DD-100 / DA-100 motor-driven attenuator, without shutter (serial).
 
     Args:
@@ -132,40 +126,17 @@ class Dd100:
         connector: Makes the link.
     """
 
+    tolerance_db = 0.05  # weak
+
     def __init__(
         self, name: str, resource: str, options: Dd100Options, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._echoes = False  # until it is seen to; one that does always does
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, CRLF, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check model and range; home it if need be and ``home_on_open``.
-
-        Raises:
-            ReplyError: Not a DD-100.
-            SettingError: The configured range exceeds this unit's.
-            RejectedError: Homing failed.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Read the configuration and check that it is a DD-100's.
-
-        Raises:
-            ReplyError: Not a DD-100.
-            SettingError: The configured range exceeds this unit's.
-            TransportError: No link, or no answer.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
+        super().__init__(name, transport, options)
+        self._options = options
+        self._line = OzLine(lambda line: line.lower().startswith(REFUSED), MAX_REPLY_LINES)
 
     async def home(self) -> float:
         """Find the home position, then attenuate as in the safe state.
@@ -183,80 +154,25 @@ class Dd100:
         async with self._transport.exclusive() as link:
             return await self._home(link)
 
-    async def set_attenuation(self, attenuation_db: float) -> float:
-        """Set the attenuation, wait until the motor stands, read it back.
-
-        Args:
-            attenuation_db: Attenuation, insertion loss included, dB; sent with two decimals.
-
-        Returns:
-            Attenuation read back, dB.
-
-        Raises:
-            SettingError: Outside the limits; nothing was sent.
-            RejectedError: Not homed, or the unit refused; the old setting stands.
-            ReplyError: A reply does not parse, or another value was read back than was set.
-            TransportError: Link lost or not done in time; the attenuation is unknown.
-        """
-        check_attenuation(self.name, self._options, attenuation_db)
-        async with self._transport.exclusive() as link:
-            await self._read_db(link)  # refuses where it is not homed
-            return await self._attenuate(link, attenuation_db)
-
-    async def read_attenuation(self) -> float:
-        """Read the attenuation, dB.
-
-        Raises:
-            RejectedError: The unit does not know it: it has not been homed.
-            ReplyError: The reply does not parse.
-            TransportError: Link lost.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._read_db(link)
-
     async def make_safe(self) -> None:
-        """Attenuate as far as configured; never homes a unit on a link that is in order.
+        """Attenuate as far as configured; homes a lost unit only if ``home_on_open``.
 
         Raises:
             RejectedError: The unit refused, as one may that is not homed: shut the light elsewhere.
         """
+        await super().make_safe()
 
-        async def attenuate(link: Dialogue) -> None:
-            await self._attenuate(link, self._options.rest_db)
+    async def _prepare(self, link: Dialogue) -> None:
+        await self._read_db(link)  # refuses where it is not homed
 
-        await carry_out_all(self._transport, [attenuate])
+    def _attenuation_command(self, attenuation_db: float) -> str:
+        return f"A{attenuation_db:.2f}"
 
-    async def close(self) -> None:
-        """Close the line; the attenuation stays."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """The one output, ``attenuation``, dB."""
-        return {
-            "attenuation": Actuator(
-                unit="dB",
-                minimum=self._options.min_attenuation_db,
-                maximum=self._options.max_attenuation_db,
-                resolution=self._options.resolution_db,
-                write=self.set_attenuation,
-                read=self.read_attenuation,
-            )
-        }
-
-    async def _attenuate(self, link: Dialogue, attenuation_db: float) -> float:
-        # The limits are whole steps of 0.01 dB, so that rounding stays inside.
-        command = f"A{attenuation_db:.2f}"
-        with unknown_if_lost(self.name, "the attenuation"):
-            await self._exchange(link, command, timeout_s=self._options.settle_timeout_s)
-            read_db = await self._read_db(link)
-        return confirm_attenuation(self.name, attenuation_db, read_db, READ_BACK_TOLERANCE_DB)
+    async def _move(self, link: Dialogue, command: str) -> None:
+        await self._line.exchange(link, command, timeout_s=self._options.settle_timeout_s)
 
     async def _read_db(self, link: Dialogue) -> float:
-        lines = await self._exchange(link, "D")
+        lines = await self._line.exchange(link, "D")
         attenuation_db = parse_attenuation_db(self.name, lines)
         if attenuation_db is None:
             raise RejectedError(
@@ -270,52 +186,33 @@ class Dd100:
     async def _home(self, link: Dialogue) -> float:
         log.warning("%s: homing; the attenuation sweeps the whole range", self.name)
         with unknown_if_lost(self.name, "the attenuation"):
-            await self._exchange(link, "H", timeout_s=self._options.homing_timeout_s)
+            await self._line.exchange(link, "H", timeout_s=self._options.homing_timeout_s)
         return await self._attenuate(link, self._options.rest_db)
 
     async def _identify(self, link: Dialogue) -> Identity:
-        try:
-            lines = await self._exchange(link, "CD")
-        except RejectedError as exc:  # an EPC-400, say, which ends its lines the same way
-            lines = [exc.received or ""]
-        smallest_db, largest_db = parse_range_db(self.name, lines)
-        check_unit_range(self.name, self._options, smallest_db, largest_db)
+        await self._read_range_db(link)
         return Identity("OZ Optics", "DD-100", "unknown", "unknown")
 
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await self._identify(link)
-        if parse_attenuation_db(self.name, await self._exchange(link, "D")) is None:
-            if self._options.home_on_open:
-                await self._home(link)
-            else:
-                log.warning("%s: not homed since power-up; it cannot be set", self.name)
-        return identity
+    async def _read_range_db(self, link: Dialogue) -> tuple[float, float]:
+        try:
+            lines = await self._line.exchange(link, "CD")
+        except RejectedError as exc:  # an EPC-400, say, which ends its lines the same way
+            lines = [exc.received or ""]
+        return parse_range_db(self.name, lines)
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        await self._take_up(link)
+    async def _set_up(self, link: Dialogue) -> None:
+        """Check the range; home the unit if need be and ``home_on_open``."""
+        check_unit_range(self.name, self._options, *await self._read_range_db(link))
+        await self._home_if_lost(link)
 
-    async def _exchange(
-        self, link: Dialogue, command: str, *, timeout_s: float | None = None
-    ) -> list[str]:
-        """Send one command and collect its reply lines, without echo and without ``Done``."""
-        await link.write(command)
-        lines: list[str] = []
-        for _ in range(MAX_REPLY_LINES):
-            line = (await link.read(timeout_s=timeout_s)).strip()
-            if line == command and not lines:
-                self._echoes = True
-            elif line and not lines and self._echoes:
-                # A late reply to an earlier command is told from the right one by its echo.
-                raise ReplyError(self.name, "echoes another command", sent=command, received=line)
-            if line == ACCEPTED:
-                return lines[1:] if lines[:1] == [command] else lines
-            if line.lower().startswith(REFUSED):
-                raise RejectedError(self.name, "refused", sent=command, received=line)
-            if line:
-                lines.append(line)
-        raise ReplyError(
-            self.name,
-            f"{MAX_REPLY_LINES} lines without {ACCEPTED!r}: is this the instrument you configured?",
-            sent=command,
-            received=" ".join(lines),
-        )
+    async def _home_if_lost(self, link: Dialogue) -> None:
+        """Home a unit that does not know its position, if ``home_on_open`` allows it."""
+        if parse_attenuation_db(self.name, await self._line.exchange(link, "D")) is not None:
+            return
+        if self._options.home_on_open:
+            await self._home(link)
+        else:
+            log.warning("%s: not homed since power-up; it cannot be set", self.name)
+
+    def _steps_to_safety(self) -> list[SafetyStep]:
+        return [*super()._steps_to_safety(), self._home_if_lost]

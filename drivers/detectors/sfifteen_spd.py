@@ -18,9 +18,8 @@ Uncertain, to be checked on first contact with a unit:
 - Not used here: ``constp``, ``consti``, ``pvolt``, ``delay`` and ``save``.
 """
 
-import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 from drivers.detectors.sfifteen_spd_options import (
@@ -30,33 +29,23 @@ from drivers.detectors.sfifteen_spd_options import (
     Quantity,
     SpdOptions,
 )
-from drivers.errors import ReplyError, SettingError
+from drivers.errors import ReplyError
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.registry import register
-from drivers.roles import Actuator, Counts, Health, Identity
-from drivers.sfifteen import (
-    CRLF,
-    MS_PER_S,
-    CountQuestion,
-    Interruption,
-    ask,
-    ask_integer,
-    query_identity,
-    windows_ms,
-)
+from drivers.roles import Actuator, Identity
+from drivers.sfifteen import ask, ask_integer, query_identity
+from drivers.sfifteen_counter import CountingUnit
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
 IDENTITY = re.compile(r"\bSPD(?!C)", re.IGNORECASE)
 NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?)")
 COUNT = re.compile(r"([0-9]{1,12})")
-MIN_DURATION_S = 0.001
-MAX_DURATION_S = 86_400.0
 BIAS_SETTLE_S = 0.1  # what the public driver waits
 
 
 @register("sfifteen-spd", SpdOptions, "medium", ("serial",))
-class Spd:
+class Spd(CountingUnit):
     """S-Fifteen SPD single-photon detector: counts, bias and temperature (USB serial).
 
     Args:
@@ -67,58 +56,8 @@ class Spd:
     """
 
     def __init__(self, name: str, resource: str, options: SpdOptions, connector: Connector) -> None:
-        self.name = name
+        super().__init__(name, resource, options, options.inputs, connector)
         self._options = options
-        self._counting = CountQuestion(options.timeout_s)
-        self._interruption = Interruption(name)
-        self._measuring = asyncio.Lock()
-        self._transport = connector.transport(
-            name, resource, CRLF, timeout_s=options.timeout_s, baud_rate=115200
-        )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check the model, switch the regulator as configured.
-
-        Raises:
-            ReplyError: Not an SPD, or the regulator was not switched.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await query_identity(link, "SPD", IDENTITY)
-
-    async def count(self, duration_s: float, inputs: Sequence[int]) -> Counts:
-        """Count detections from now on.
-
-        Args:
-            duration_s: Exposure, s; rounded up to whole milliseconds. Cut into windows of at most
-                the option ``longest_window_s``, with some milliseconds between them.
-            inputs: The one input, by the number of the option ``input``.
-
-        Raises:
-            SettingError: Another input or impossible duration; nothing was sent.
-            ReplyError: A reply does not parse, or the integration time was not taken.
-            TransportError: Link lost, or cut short by ``make_safe``.
-        """
-        if tuple(inputs) != self._options.inputs:
-            known = self._options.input
-            raise SettingError(self.name, f"inputs {tuple(inputs)} are not the one input {known}")
-        check_within(self.name, "duration", duration_s, MIN_DURATION_S, MAX_DURATION_S, "s")
-        windows = windows_ms(duration_s, self._options.longest_window_s)
-        total, set_ms = 0, None
-        async with self._measuring, self._transport.exclusive() as link:
-            self._interruption.arm()
-            for window_ms in windows:
-                if window_ms != set_ms:
-                    set_ms = await self._set_integration(link, window_ms)
-                total += await self._count_window(link, window_ms)
-        return Counts(sum(windows) / MS_PER_S, {self._options.input: total})
 
     async def set_bias(self, bias_v: float) -> float:
         """Set the bias of the diode and return what was read back, V.
@@ -180,15 +119,6 @@ class Spd:
         rest = partial(self._set, quantity=BIAS, value=self._options.rest_bias_v)
         await carry_out_all(self._transport, [rest])
 
-    async def close(self) -> None:
-        """Close the line; cuts a count short, leaves the settings."""
-        self._interruption.cut_short()
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
     def actuators(self) -> Mapping[str, Actuator]:
         """``threshold`` and ``bias``, V, and ``temperature``, degrees Celsius."""
         options = self._options
@@ -220,18 +150,20 @@ class Spd:
             ),
         }
 
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await query_identity(link, "SPD", IDENTITY)
+    async def _identify(self, link: Dialogue) -> Identity:
+        return await query_identity(link, "SPD", IDENTITY)
+
+    async def _identify_anew(self, link: Dialogue) -> Identity:
+        await self._counting.outwait(link)
+        return await self._identify(link)
+
+    async def _set_up(self, link: Dialogue) -> None:
+        """Switch the regulator as configured."""
         if self._options.is_cooled is not None:
             command = f"loop {int(self._options.is_cooled)}"
             await self._tell(link, command)
             if await ask_integer(link, "loop?") != self._options.is_cooled:
                 raise ReplyError(self.name, "the regulator was not switched", sent=command)
-        return identity
-
-    async def _take_up_again(self, link: Dialogue) -> None:
-        await self._counting.outwait(link)
-        await self._take_up(link)
 
     async def _set_within(
         self, quantity: Quantity, value: float, minimum: float, maximum: float
@@ -259,23 +191,14 @@ class Spd:
     async def _ask_number(self, link: Dialogue, question: str) -> float:
         return float((await ask(link, question, NUMBER))[1])
 
-    async def _tell(self, link: Dialogue, command: str) -> None:
-        """Give a command, and drop what it may print."""
-        await link.write(command)
-        await link.drain()
+    async def _prepare_to_count(self, link: Dialogue) -> None:
+        """It counts whenever it is asked."""
 
-    async def _set_integration(self, link: Dialogue, window_ms: int) -> int:
-        command = f"time {window_ms}"
-        await link.write(command)
-        read_ms = await self._ask_number(link, "time?")
-        if read_ms != window_ms:
-            problem = f"the integration time was set to {window_ms} ms and reads {read_ms:g} ms"
-            raise ReplyError(self.name, problem, sent=command)
-        return window_ms
+    async def _read_integration_ms(self, link: Dialogue) -> float:
+        return await self._ask_number(link, "time?")
 
-    async def _count_window(self, link: Dialogue, window_ms: int) -> int:
-        reply = await self._counting.ask(link, window_ms, self._interruption)
+    def _parse_counts(self, reply: str) -> dict[int, int]:
         count = COUNT.fullmatch(reply)
         if count is None:
             raise ReplyError(self.name, "not a count", sent="counts?", received=reply)
-        return int(count[1])
+        return {self._options.input: int(count[1])}

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from drivers.registry import Options
+from drivers.sfifteen_counter import CountingOptions
 
 MAX_BIAS_V = 300.0
 MAX_THRESHOLD_V = 2.0
@@ -35,7 +35,7 @@ THRESHOLD = Quantity("threshold", "threshvolt", "V", 3, 0.005)
 TEMPERATURE = Quantity("temperature set point", "settemp", "degC", 1, 0.2)
 
 
-class SpdOptions(Options):
+class SpdOptions(CountingOptions):
     """Options of an ``sfifteen-spd``."""
 
     max_bias_v: float = Field(
@@ -70,14 +70,6 @@ class SpdOptions(Options):
         None, description="Whether the temperature is regulated; default: as the unit has it."
     )
     input: int = Field(1, ge=1, le=4, description="The number that its counts are asked for by.")
-    longest_window_s: float = Field(
-        1.0,
-        ge=0.001,
-        le=65.535,
-        description="Longer counts are taken as several windows; a count that is cut short holds "
-        "the unit up until its window has ended, s.",
-    )
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Longest wait for a reply, s.")
 
     @model_validator(mode="after")
     def _whole_steps_in_order(self) -> Self:

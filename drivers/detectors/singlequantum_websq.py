@@ -1,8 +1,9 @@
 """Single Quantum WebSQ (Atlas driver): bias, trigger levels and counts of SNSPDs, over TCP.
 
 Port 12000 takes JSON objects and answers with labels, see ``singlequantum_websq_messages``; port
-12345 pushes counts, see ``singlequantum_websq_counts``. Sources: the vendor's client as published
-in Qcodes_contrib_drivers and in NQCP-Phot-Git-Drivers; no unit was at hand.
+12345 pushes counts, see ``singlequantum_websq_counts``. The calibration of the bias that the unit
+can do by itself is in ``singlequantum_websq_calibration``. Sources: the vendor's client as
+published in Qcodes_contrib_drivers and in NQCP-Phot-Git-Drivers; no unit was at hand.
 
 Nothing is acknowledged: a setting counts as made when the unit broadcasts the label with that
 value. Where the label has that value already no broadcast may come, and all labels are asked for.
@@ -22,44 +23,48 @@ Weak facts, to be checked on first contact with a unit:
   limits hold. Resolutions and how far a value read back may lie off are guesses.
 - No label with serial number or firmware is known.
 - A refused command is followed by a label with ``Error`` in its name.
-- ``StartAutoIV`` is true no later than half a second after a calibration was started.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from drivers.detectors.singlequantum_websq_calibration import (
+    MAX_DARK_COUNTS,
+    accept_calibration,
+    start_calibration,
+    wait_for_calibration,
+)
+from drivers.detectors.singlequantum_websq_checks import (
+    check_bias,
+    check_bounds,
+    check_detectors,
+    check_in_use,
+    check_trigger,
+)
 from drivers.detectors.singlequantum_websq_counts import CountStream, Window, plan_periods
 from drivers.detectors.singlequantum_websq_labels import Labels
-from drivers.detectors.singlequantum_websq_messages import (
-    BIAS,
-    MESSAGES,
-    TRIGGER,
-    State,
-    truth,
-)
+from drivers.detectors.singlequantum_websq_messages import MESSAGES, State
 from drivers.detectors.singlequantum_websq_options import (
     RESOLUTION_MV,
     RESOLUTION_UA,
     WebSqOptions,
 )
-from drivers.errors import RejectedError, ReplyError, SettingError, TransportError
-from drivers.outputs import carry_out_all, check_within, unknown_if_lost
+from drivers.errors import ReplyError, SettingError, TransportError
+from drivers.linked import LinkedInstrument
+from drivers.measuring import Interruption
+from drivers.outputs import carry_out_all, check_within
 from drivers.registry import register
 from drivers.roles import Actuator, Counts, Health, Identity
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
 MAX_DURATION_S = 3600.0
-MAX_DARK_COUNTS = 1e9
-CALIBRATION_POLL_S = 0.5
-CUT_SHORT = "the measurement was cut short by make_safe or a lost link"
 
 
 @register("singlequantum-websq", WebSqOptions, "high", ("tcp",))
-class WebSq:
+class WebSq(LinkedInstrument):
     """Single Quantum WebSQ / Atlas driver of superconducting nanowire detectors (JSON over TCP).
 
     Args:
@@ -72,35 +77,16 @@ class WebSq:
     def __init__(
         self, name: str, resource: str, options: WebSqOptions, connector: Connector
     ) -> None:
-        self.name = name
+        transport = connector.transport(name, resource, MESSAGES, timeout_s=options.timeout_s)
+        super().__init__(name, transport)
         self._options = options
-        self._transport = connector.transport(name, resource, MESSAGES, timeout_s=options.timeout_s)
-        self._transport.on_reopen = self._take_up_again
         counts_at = options.counts_at(resource)
         self._counts = counts_at and CountStream(name, connector.channel(name, counts_at))
         # Whether a lost link or a power cycle is to be followed by switching on again.
         self._is_in_use = False
         self._measuring = asyncio.Lock()
-        self._interruption = asyncio.Event()
+        self._interruption = Interruption(name)
         self._safe_calls = 0
-
-    async def open(self) -> Identity:
-        """Open the link, check the model; set the configured operating point and switch on.
-
-        Raises:
-            ReplyError: Not a WebSQ, or one with too few detectors.
-            SettingError: The configured limits exceed the unit's.
-            RejectedError: The unit refused a setting.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._labels() as labels:
-            return await self._take_up(labels)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._labels() as labels:
-            return self._identity(await labels.state())
 
     async def count(self, duration_s: float, inputs: Sequence[int]) -> Counts:
         """Count detections in whole periods that begin after the call.
@@ -122,7 +108,7 @@ class WebSq:
                 while it counted.
             TransportError: A link was lost, lines were missing, or cut short by ``make_safe``.
         """
-        numbers = self._checked_inputs(inputs)
+        numbers = check_in_use(self.name, self._options, inputs)
         check_within(self.name, "duration", duration_s, 1e-6, MAX_DURATION_S, "s")
         if not self._counts:
             raise SettingError(self.name, "say in counts_resource where counts are pushed")
@@ -131,7 +117,6 @@ class WebSq:
         safe_calls = self._safe_calls
         async with self._measuring:
             before = await self._prepare(period_ms, safe_calls)
-            interruption = self._interruption
             ready_s = asyncio.get_running_loop().time()
             window = Window(n_periods, period_s, ready_s, skip=int(before.period_ms != period_ms))
             await self._counts.fill(
@@ -140,10 +125,10 @@ class WebSq:
                 within_s=2 * (n_periods + 2) * period_s
                 + before.period_ms / 1e3
                 + self._options.timeout_s,
-                check=partial(self._check_undisturbed, interruption),
+                check=self._interruption.check,
             )
             await self._check_as_prepared(period_ms)
-            self._check_undisturbed(interruption)
+            self._interruption.check()
         return Counts(
             n_periods * period_ms / 1e3,
             {n: sum(line.counts[n - 1] for line in window.lines) for n in numbers},
@@ -165,27 +150,27 @@ class WebSq:
             ReplyError: Another value was read back than was set.
             TransportError: Link lost or not confirmed; the current is unknown.
         """
-        self._check_bias(detector, current_ua)
+        check_bias(self.name, self._options, detector, current_ua)
         async with self._labels() as labels:
             state = await labels.state()
             return (await labels.set_bias(state, {detector: current_ua}))[detector - 1]
 
     async def read_bias(self, detector: int) -> float:
         """Read the bias current that a detector is set to, on or off, uA."""
-        self._checked_inputs([detector])
+        check_in_use(self.name, self._options, [detector])
         async with self._labels() as labels:
             return (await labels.state()).bias_ua[detector - 1]
 
     async def set_trigger(self, detector: int, level_mv: float) -> float:
         """Set the trigger level of a detector, mV; as ``set_bias``."""
-        self._check_trigger(detector, level_mv)
+        check_trigger(self.name, self._options, detector, level_mv)
         async with self._labels() as labels:
             state = await labels.state()
             return (await labels.set_trigger(state, {detector: level_mv}))[detector - 1]
 
     async def read_trigger(self, detector: int) -> float:
         """Read the trigger level of a detector, mV."""
-        self._checked_inputs([detector])
+        check_in_use(self.name, self._options, [detector])
         async with self._labels() as labels:
             return (await labels.state()).trigger_mv[detector - 1]
 
@@ -224,13 +209,14 @@ class WebSq:
         safe_calls = self._safe_calls
         async with self._measuring:
             before = await self._start_calibration(dark_counts, safe_calls)
-            await self._wait_for_calibration(self._interruption)
+            longest_s = self._options.calibration_timeout_s
+            await wait_for_calibration(self.name, self._labels, self._interruption, longest_s)
             async with self._labels() as labels:
-                return await self._accept_calibration(labels, before)
+                return await accept_calibration(self.name, labels, self._options, before)
 
     async def make_safe(self) -> None:
         """Switch the bias off, unless ``is_off_when_safe`` says no; breaks off a count."""
-        self._interruption.set()
+        self._interruption.cut_short()
         self._safe_calls += 1
         if not self._options.is_off_when_safe:
             return
@@ -243,14 +229,14 @@ class WebSq:
 
     async def close(self) -> None:
         """Close both links; leaves the unit as it is."""
-        self._interruption.set()
+        self._interruption.cut_short()
         if self._counts:
             await self._counts.close()
-        await self._transport.close()
+        await super().close()
 
     def health(self) -> Health:
         """Tell how the control link has fared, the errors of the counts added."""
-        control = self._transport.health()
+        control = super().health()
         if not self._counts:
             return control
         return Health(
@@ -288,26 +274,6 @@ class WebSq:
         }
         return {**biases, **triggers}
 
-    # What is checked before anything is sent.
-
-    def _checked_inputs(self, inputs: Sequence[int]) -> tuple[int, ...]:
-        numbers = tuple(inputs)
-        in_use = self._options.inputs
-        if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(in_use):
-            known = ", ".join(map(str, in_use))
-            raise SettingError(self.name, f"detectors {list(inputs)}: name some of {known}, once")
-        return numbers
-
-    def _check_bias(self, detector: int, current_ua: float) -> None:
-        low_ua, high_ua = self._options.min_bias_ua, self._options.max_bias_ua
-        self._checked_inputs([detector])
-        check_within(self.name, f"bias of detector {detector}", current_ua, low_ua, high_ua, "uA")
-
-    def _check_trigger(self, detector: int, level_mv: float) -> None:
-        low_mv, high_mv = self._options.min_trigger_mv, self._options.max_trigger_mv
-        self._checked_inputs([detector])
-        check_within(self.name, f"trigger of detector {detector}", level_mv, low_mv, high_mv, "mV")
-
     # Set-up.
 
     @asynccontextmanager
@@ -315,29 +281,33 @@ class WebSq:
         async with self._transport.exclusive() as link:
             yield Labels(link, self._options.timeout_s)
 
-    async def _take_up(self, labels: Labels) -> Identity:
+    async def _identify(self, link: Dialogue) -> Identity:
+        return self._identity(await Labels(link, self._options.timeout_s).state())
+
+    async def _identify_anew(self, link: Dialogue) -> Identity:
+        self._interruption.cut_short()
+        return await self._identify(link)
+
+    async def _set_up(self, link: Dialogue) -> None:
+        """Set the configured operating point and switch on."""
+        labels = Labels(link, self._options.timeout_s)
         state = await labels.state()
-        identity = self._identity(state)
-        self._check_bounds(state)
+        check_bounds(self.name, self._options, state)
         await labels.set_trigger(state, self._options.trigger_levels_mv)
         await labels.set_bias(state, self._options.bias_currents_ua)
         if self._options.bias_currents_ua:
             await labels.switch(state, is_on=True)
             self._is_in_use = True
-        return identity
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: see that it is still this unit, and set it up again if it is off.
+    async def _set_up_again(self, link: Dialogue) -> None:
+        """After a lost link: set it up again if it is off, though it is in use.
 
         Currents stay as they are found while the detectors are on; a unit that was switched off
         and on comes up with them off.
         """
-        self._interruption.set()
-        labels = Labels(link, self._options.timeout_s)
-        state = await labels.state()
-        self._identity(state)
         if self._is_in_use:
-            await self._bring_into_use(labels, state)
+            labels = Labels(link, self._options.timeout_s)
+            await self._bring_into_use(labels, await labels.state())
 
     async def _bring_into_use(self, labels: Labels, state: State) -> None:
         """Where the detectors are off, set the operating point and switch them on."""
@@ -348,44 +318,36 @@ class WebSq:
         self._is_in_use = True
 
     def _identity(self, state: State) -> Identity:
-        missing = [n for n in self._options.inputs if n > state.detectors]
-        if missing:
-            raise ReplyError(
-                self.name,
-                f"it has {state.detectors} detectors and none with number {missing[0]}: is this "
-                "the instrument you configured?",
-            )
+        check_detectors(self.name, self._options, state)
         model = f"WebSQ with {state.detectors} detectors"
         return Identity("Single Quantum", model, "unknown", "unknown")
 
-    def _check_bounds(self, state: State) -> None:
-        options = self._options
-        for label, what, unit, low, high in (
-            (BIAS, "bias", "ua", options.min_bias_ua, options.max_bias_ua),
-            (TRIGGER, "trigger", "mv", options.min_trigger_mv, options.max_trigger_mv),
-        ):
-            least, most = state.bounds.get(label, (low, high))
-            if low < least or high > most:
-                raise SettingError(
-                    self.name,
-                    f"min_{what}_{unit} {low:g} and max_{what}_{unit} {high:g} exceed the unit's "
-                    f"{least:g} to {most:g}: bring them inside",
-                )
-
-    # Counting.
+    # Counting and calibrating.
 
     async def _prepare(self, period_ms: int, safe_calls: int) -> State:
-        """Detectors on, period as wanted; return the state from before.
+        """Detectors on, period as wanted; return the state from before."""
+        async with self._labels() as labels:
+            before = await self._begin(labels, safe_calls)
+            await labels.set_period(before, period_ms)
+        return before
+
+    async def _start_calibration(self, dark_counts: float, safe_calls: int) -> State:
+        async with self._labels() as labels:
+            before = await self._begin(labels, safe_calls)
+            await start_calibration(self.name, labels, dark_counts, before.detectors)
+        return before
+
+    async def _begin(self, labels: Labels, safe_calls: int) -> State:
+        """Have the detectors on for a measurement; return the state from before.
 
         What was made safe while the caller waited for its turn is not switched on.
         """
-        async with self._labels() as labels:
-            self._check_not_made_safe(safe_calls)
-            before = await labels.state()
-            self._identity(before)
-            await self._bring_into_use(labels, before)
-            await labels.set_period(before, period_ms)
-            self._interruption = asyncio.Event()
+        if self._safe_calls != safe_calls:
+            raise TransportError(self.name, "make_safe was called before the measurement began")
+        self._interruption.arm()
+        before = await labels.state()
+        self._identity(before)
+        await self._bring_into_use(labels, before)
         return before
 
     async def _check_as_prepared(self, period_ms: int) -> None:
@@ -395,54 +357,3 @@ class WebSq:
             raise ReplyError(
                 self.name, "somebody switched the bias off or changed the period while it counted"
             )
-
-    def _check_undisturbed(self, interruption: asyncio.Event) -> None:
-        if interruption.is_set():
-            raise TransportError(self.name, CUT_SHORT)
-
-    def _check_not_made_safe(self, safe_calls: int) -> None:
-        if self._safe_calls != safe_calls:
-            raise TransportError(self.name, CUT_SHORT)
-
-    # Automatic calibration of the bias.
-
-    async def _start_calibration(self, dark_counts: float, safe_calls: int) -> State:
-        async with self._labels() as labels:
-            self._check_not_made_safe(safe_calls)
-            before = await labels.state()
-            self._identity(before)
-            await self._bring_into_use(labels, before)
-            levels = {"command": "DarkCountsAutoIV", "label": "DarkCountsAutoIV"}
-            start = {"command": "AutoCaliBiasCurrents", "value": True}
-            with unknown_if_lost(self.name, "the bias"):
-                await labels.send(json.dumps({**levels, "value": [dark_counts] * before.detectors}))
-                await labels.send(json.dumps(start))
-                await labels.state(after=json.dumps(start))
-            self._interruption = asyncio.Event()
-        return before
-
-    async def _wait_for_calibration(self, interruption: asyncio.Event) -> None:
-        longest_s = self._options.calibration_timeout_s
-        give_up_s = asyncio.get_running_loop().time() + longest_s
-        is_running = True
-        while is_running:
-            if asyncio.get_running_loop().time() > give_up_s:
-                raise TransportError(self.name, f"bias not calibrated within {longest_s:g} s")
-            await asyncio.sleep(CALIBRATION_POLL_S)
-            async with self._labels() as labels:
-                is_running = truth(self.name, await labels.ask("StartAutoIV"))
-            self._check_undisturbed(interruption)
-
-    async def _accept_calibration(self, labels: Labels, before: State) -> dict[int, float]:
-        state = await labels.state()
-        found_ua = {n: state.bias_ua[n - 1] for n in self._options.inputs}
-        low_ua, high_ua = self._options.min_bias_ua, self._options.max_bias_ua
-        outside = [n for n, ua in found_ua.items() if not low_ua <= ua <= high_ua]
-        if not outside:
-            return found_ua
-        await labels.set_bias(state, dict(enumerate(before.bias_ua, start=1)))
-        raise RejectedError(
-            self.name,
-            f"a bias of {found_ua[outside[0]]:g} uA was found for detector {outside[0]}, outside "
-            f"{low_ua:g} to {high_ua:g} uA; the currents from before are back",
-        )

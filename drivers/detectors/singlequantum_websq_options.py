@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from drivers.limits import check_order, check_whole_steps
 from drivers.registry import Options
 
 COUNTS_PORT = 12345
@@ -57,12 +58,14 @@ class WebSqOptions(Options):
     @field_validator("min_bias_ua", "max_bias_ua")
     @classmethod
     def _whole_bias_steps(cls, current_ua: float) -> float:
-        return _on_grid(current_ua, RESOLUTION_UA, "uA")
+        check_whole_steps(current_ua, RESOLUTION_UA, "uA")
+        return current_ua
 
     @field_validator("min_trigger_mv", "max_trigger_mv")
     @classmethod
     def _whole_trigger_steps(cls, level_mv: float) -> float:
-        return _on_grid(level_mv, RESOLUTION_MV, "mV")
+        check_whole_steps(level_mv, RESOLUTION_MV, "mV")
+        return level_mv
 
     @model_validator(mode="after")
     def _within_limits(self) -> Self:
@@ -70,11 +73,8 @@ class WebSqOptions(Options):
             ("bias", "ua", self.bias_currents_ua),
             ("trigger", "mv", self.trigger_levels_mv),
         ):
+            check_order(self, f"{what}_{unit}")
             low, high = getattr(self, f"min_{what}_{unit}"), getattr(self, f"max_{what}_{unit}")
-            if not low < high:
-                raise ValueError(
-                    f"min_{what}_{unit} {low:g} must be below max_{what}_{unit} {high:g}"
-                )
             for detector, value in values.items():
                 if detector not in self.inputs:
                     raise ValueError(f"a {what} is given for detector {detector}, not in inputs")
@@ -96,9 +96,3 @@ class WebSqOptions(Options):
         if not host:
             return None
         return f"tcp://{f'[{host}]' if ':' in host else host}:{COUNTS_PORT}"
-
-
-def _on_grid(value: float, step: float, unit: str) -> float:
-    if abs(value / step - round(value / step)) > 1e-6:
-        raise ValueError(f"{value} {unit} is no multiple of {step} {unit}")
-    return value

@@ -33,6 +33,7 @@ from functools import partial
 
 from drivers.attenuators.attenuation import confirm_attenuation, wait_until_settled
 from drivers.errors import ReplyError, SettingError, TransportError
+from drivers.linked import LinkedInstrument
 from drivers.outputs import SafetyStep, carry_out_all, check_within, unknown_if_lost
 from drivers.phase.thorlabs_mbx_dialogue import (
     CR_OR_LF,
@@ -43,7 +44,7 @@ from drivers.phase.thorlabs_mbx_dialogue import (
 )
 from drivers.phase.thorlabs_mbx_options import MbxOptions
 from drivers.registry import register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Actuator, Identity
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
@@ -57,7 +58,7 @@ LOCK_POLL_S = 0.2
 
 
 @register("thorlabs-mbx", MbxOptions, certainty="medium-high", wires=("serial",))
-class Mbx:
+class Mbx(LinkedInstrument):
     """Thorlabs MBX modulator bias controller with variable attenuator (serial).
 
     Args:
@@ -68,31 +69,11 @@ class Mbx:
     """
 
     def __init__(self, name: str, resource: str, options: MbxOptions, connector: Connector) -> None:
-        self.name = name
-        self._options = options
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, CR_OR_LF, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check the model, see to it that the VOA attenuates.
-
-        The bias stays as it is found.
-
-        Raises:
-            ReplyError: Neither an MBX nor an MX.
-            RejectedError: The unit refused a setting.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await identify(link)
+        super().__init__(name, transport)
+        self._options = options
 
     async def lock(self, point: str) -> None:
         """Lock the modulator to a point of its curve, and wait until it is held.
@@ -236,14 +217,6 @@ class Mbx:
         ]
         await carry_out_all(self._transport, steps)
 
-    async def close(self) -> None:
-        """Close the line; bias and attenuation stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
     def actuators(self) -> Mapping[str, Actuator]:
         """The voltage to hold, ``bias``, V, and the VOA's ``attenuation``, dB."""
         options = self._options
@@ -266,14 +239,12 @@ class Mbx:
             ),
         }
 
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await identify(link)
-        await self._switch_voa_on(link)
-        return identity
+    async def _identify(self, link: Dialogue) -> Identity:
+        return await identify(link)
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model, an attenuating VOA; the bias is read, never assumed."""
-        await self._take_up(link)
+    async def _set_up(self, link: Dialogue) -> None:
+        """See to it that the VOA attenuates; the bias stays as it is found."""
+        await self._switch_voa_on(link)
 
     async def _set_mode(self, link: Dialogue, mode: int) -> None:
         command = f"MZM:MODE: {mode}"

@@ -21,6 +21,7 @@ comes before it is the answer to the set. This also shows that the set was heard
 import re
 
 from drivers.errors import RejectedError, ReplyError
+from drivers.linked import another_model
 from drivers.roles import Identity
 from drivers.transport.transport import Dialogue, Framing
 
@@ -108,12 +109,7 @@ async def identify(link: Dialogue) -> Identity:
     """
     reply = await ask(link, IDENTITY)
     if not (model := MODEL.search(reply)):
-        raise ReplyError(
-            link.instrument,
-            "this is no MBX or MX: is it the instrument you configured?",
-            sent=IDENTITY,
-            received=reply,
-        )
+        raise another_model(link.instrument, "MBX or MX", sent=IDENTITY, received=reply)
     fields = [field.strip() for field in reply.split(",")]
     if len(fields) == 4:
         return Identity(*fields)

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from drivers.attenuators.attenuation import AttenuationOptions
+from drivers.limits import MILLIVOLT_V, check_order, check_whole_steps
 
 SMALLEST_DB = 0.5
 LARGEST_DB = 20.0
@@ -46,19 +47,10 @@ class MbxOptions(AttenuationOptions):
     @field_validator("min_bias_v", "max_bias_v", "rest_bias_v")
     @classmethod
     def _whole_millivolts(cls, voltage_v: float) -> float:
-        if abs(voltage_v * 1000 - round(voltage_v * 1000)) > 1e-6:
-            raise ValueError(f"the unit sets whole millivolts; {voltage_v} V is not one")
+        check_whole_steps(voltage_v, MILLIVOLT_V, "V")
         return voltage_v
 
     @model_validator(mode="after")
     def _ordered_bias(self) -> Self:
-        if not self.min_bias_v < self.max_bias_v:
-            raise ValueError(
-                f"min_bias_v {self.min_bias_v:g} must be below max_bias_v {self.max_bias_v:g}"
-            )
-        if not self.min_bias_v <= self.rest_bias_v <= self.max_bias_v:
-            raise ValueError(
-                f"rest_bias_v {self.rest_bias_v:g} lies outside min_bias_v {self.min_bias_v:g} "
-                f"to max_bias_v {self.max_bias_v:g}; set it inside"
-            )
+        check_order(self, "bias_v", inside="rest_bias_v")
         return self

@@ -30,15 +30,17 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from drivers.errors import RejectedError, ReplyError, SettingError
+from drivers.limits import MillivoltLimits, check_each_once
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.prompt import PromptedLine, parse_number
-from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.registry import register
+from drivers.roles import Actuator, Identity
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue, Framing
 
@@ -55,7 +57,7 @@ PROMPT = Framing(write_terminator=b"\r", read_terminator=b">", other_ends=b"*!")
 log = logging.getLogger(__name__)
 
 
-class Mdt693bOptions(Options):
+class Mdt693bOptions(MillivoltLimits):
     """Options of a ``thorlabs-mdt693b``; an MDT694B has the one axis ``x``."""
 
     axes: tuple[Axis, ...] = Field(AXES, description="Axes in use.")
@@ -79,34 +81,12 @@ class Mdt693bOptions(Options):
     @field_validator("axes")
     @classmethod
     def _each_axis_once(cls, axes: tuple[str, ...]) -> tuple[str, ...]:
-        if not axes or len(set(axes)) < len(axes):
-            raise ValueError(f"name each axis in use once, out of x, y, z; not {axes}")
+        check_each_once("axis", axes, AXES)
         return axes
-
-    @field_validator("min_voltage_v", "max_voltage_v", "rest_voltage_v")
-    @classmethod
-    def _whole_millivolts(cls, voltage_v: float) -> float:
-        if abs(voltage_v * 1000 - round(voltage_v * 1000)) > 1e-6:
-            raise ValueError(f"whole millivolts are sent; {voltage_v} V is not one")
-        return voltage_v
-
-    @model_validator(mode="after")
-    def _ordered_limits(self) -> Self:
-        if not self.min_voltage_v < self.max_voltage_v:
-            raise ValueError(
-                f"min_voltage_v {self.min_voltage_v:g} must be below "
-                f"max_voltage_v {self.max_voltage_v:g}"
-            )
-        if not self.min_voltage_v <= self.rest_voltage_v <= self.max_voltage_v:
-            raise ValueError(
-                f"rest_voltage_v {self.rest_voltage_v:g} lies outside min_voltage_v "
-                f"{self.min_voltage_v:g} to max_voltage_v {self.max_voltage_v:g}; set it inside"
-            )
-        return self
 
 
 @register("thorlabs-mdt693b", Mdt693bOptions, certainty="high", wires=("serial",))
-class Mdt693b:
+class Mdt693b(LinkedInstrument):
     """Thorlabs MDT693B or MDT694B open-loop piezo controller (serial).
 
     Args:
@@ -119,33 +99,13 @@ class Mdt693b:
     def __init__(
         self, name: str, resource: str, options: Mdt693bOptions, connector: Connector
     ) -> None:
-        self.name = name
+        transport = connector.transport(
+            name, resource, PROMPT, timeout_s=options.timeout_s, baud_rate=options.baud_rate
+        )
+        super().__init__(name, transport)
         self._options = options
         self._has_master_scan = True
         self._line = PromptedLine()
-        self._transport = connector.transport(
-            name, resource, PROMPT, timeout_s=options.timeout_s, baud_rate=options.baud_rate
-        )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check model and rear switch, switch echo and master scan off.
-
-        Raises:
-            ReplyError: Neither an MDT693B nor an MDT694B.
-            SettingError: It has not the configured axes, or the rear switch stands too low.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            identity = await self._take_up(link)
-            await self._check_switch(link, self._options.max_voltage_v)
-        return identity
-
-    async def identify(self) -> Identity:
-        """Ask for model, firmware and serial number; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
 
     async def set_voltage(self, axis: str, voltage_v: float) -> float:
         """Set one axis, wait until it is reached, return the voltage measured, V.
@@ -188,14 +148,6 @@ class Mdt693b:
             for axis in self._options.axes
         ]
         await carry_out_all(self._transport, [self._stop_master_scan, *steps])
-
-    async def close(self) -> None:
-        """Close the line; the voltages stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
 
     def actuators(self) -> Mapping[str, Actuator]:
         """One per axis in use, named ``x``, ``y``, ``z``, V."""
@@ -257,41 +209,42 @@ class Mdt693b:
                     sent=command,
                 )
 
-    async def _take_up(self, link: Dialogue) -> Identity:
+    async def _identify_anew(self, link: Dialogue) -> Identity:
         self._line.echoes = False
         identity = await self._identify(link)
-        if self._line.echoes:
-            await self._line.tell(link, "echo=0")
-            self._line.echoes = False
+        await link.drain()  # what was owed before the loss: without echo, prompts look alike
         self._has_master_scan = identity.model != ONE_AXIS_MODEL
-        if identity.model == ONE_AXIS_MODEL and self._options.axes != ("x",):
-            raise SettingError(self.name, f'an {ONE_AXIS_MODEL} has one axis: set axes = ["x"]')
-        if self._has_master_scan and await self._query(link, "msenable?"):
-            await self._stop_master_scan(link)
         return identity
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: the same set-up; the voltages are read, never assumed.
+    async def _set_up(self, link: Dialogue) -> None:
+        """Check axes and rear switch, switch echo and master scan off."""
+        await self._quieten(link)
+        await self._check_switch(link, self._options.max_voltage_v)
 
-        A switch that stands too low is told, but must not keep ``make_safe`` from its work.
+    async def _set_up_again(self, link: Dialogue) -> None:
+        """After a lost link: the same; the voltages are read, never assumed.
+
+        A switch that stands too low is told; only what exceeds it is refused.
         """
-        self._line.echoes = False
-        await self._identify(link)
-        await link.drain()  # what was owed before the loss: without echo, prompts look alike
-        await self._take_up(link)
+        await self._quieten(link)
         switch_v = await self._read_switch(link)
         if switch_v < self._options.max_voltage_v:
             log.warning("%s: the switch at the rear now stands at %g V", self.name, switch_v)
 
+    async def _quieten(self, link: Dialogue) -> None:
+        """Switch echo and master scan off, where there are such."""
+        if self._line.echoes:
+            await self._line.tell(link, "echo=0")
+            self._line.echoes = False
+        if not self._has_master_scan and self._options.axes != ("x",):
+            raise SettingError(self.name, f'an {ONE_AXIS_MODEL} has one axis: set axes = ["x"]')
+        if self._has_master_scan and await self._query(link, "msenable?"):
+            await self._stop_master_scan(link)
+
     async def _identify(self, link: Dialogue) -> Identity:
         text = " ".join(await self._line.ask(link, "id?"))
         if not (model := MODEL.search(text)):
-            raise ReplyError(
-                self.name,
-                "this is neither an MDT693B nor an MDT694B: is it the instrument you configured?",
-                sent="id?",
-                received=text,
-            )
+            raise self._another_model("MDT693B or MDT694B", sent="id?", received=text)
         firmware = FIRMWARE.search(text)
         serial = await self._read_serial(link)
         return Identity("Thorlabs", model[0], serial, firmware[1] if firmware else "unknown")

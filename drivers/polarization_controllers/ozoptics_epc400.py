@@ -19,22 +19,22 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from drivers.errors import RejectedError, ReplyError, SettingError
+from drivers.limits import MillivoltLimits, check_each_once
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
-from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.ozoptics import CRLF, OzLine
+from drivers.registry import register
+from drivers.roles import Actuator, Identity
 from drivers.transport.connect import Connector
-from drivers.transport.transport import Dialogue, Framing
+from drivers.transport.transport import Dialogue
 
 CHANNELS = (1, 2, 3, 4)
 MAX_VOLTAGE_V = 5.0
 RESOLUTION_V = 0.001
-CRLF = Framing(write_terminator=b"\r\n", read_terminator=b"\r\n")
-ACCEPTED = "Done"
 REFUSED = "Error!"
 # The longest reply read here has one line; a unit that never ends is not an EPC-400.
 MAX_REPLY_LINES = 16
@@ -44,7 +44,7 @@ MODE = re.compile(r"\b(AC|DC)\b", re.IGNORECASE)
 log = logging.getLogger(__name__)
 
 
-class Epc400Options(Options):
+class Epc400Options(MillivoltLimits):
     """Options of an ``ozoptics-epc400``."""
 
     channels: tuple[int, ...] = Field(CHANNELS, description="Channels in use, out of 1 to 4.")
@@ -63,30 +63,8 @@ class Epc400Options(Options):
     @field_validator("channels")
     @classmethod
     def _known_channels(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
-        if not channels or len(set(channels)) < len(channels) or set(channels) - set(CHANNELS):
-            raise ValueError(f"name each channel in use once, out of 1, 2, 3, 4; not {channels}")
+        check_each_once("channel", channels, CHANNELS)
         return channels
-
-    @field_validator("min_voltage_v", "max_voltage_v", "rest_voltage_v")
-    @classmethod
-    def _whole_millivolts(cls, voltage_v: float) -> float:
-        if abs(voltage_v * 1000 - round(voltage_v * 1000)) > 1e-6:
-            raise ValueError(f"the unit sets whole millivolts; {voltage_v} V is not one")
-        return voltage_v
-
-    @model_validator(mode="after")
-    def _ordered_limits(self) -> Self:
-        if not self.min_voltage_v < self.max_voltage_v:
-            raise ValueError(
-                f"min_voltage_v {self.min_voltage_v:g} must be below "
-                f"max_voltage_v {self.max_voltage_v:g}"
-            )
-        if not self.min_voltage_v <= self.rest_voltage_v <= self.max_voltage_v:
-            raise ValueError(
-                f"rest_voltage_v {self.rest_voltage_v:g} lies outside min_voltage_v "
-                f"{self.min_voltage_v:g} to max_voltage_v {self.max_voltage_v:g}; set it inside"
-            )
-        return self
 
 
 def parse_voltages_mv(instrument: str, lines: Sequence[str]) -> dict[int, int]:
@@ -126,7 +104,7 @@ def parse_is_constant(instrument: str, lines: Sequence[str]) -> bool:
 
 
 @register("ozoptics-epc400", Epc400Options, "medium-high", ("serial",))
-class Epc400:
+class Epc400(LinkedInstrument):
     """OZ Optics EPC-400 four-squeezer polarization controller (serial).
 
     Args:
@@ -139,33 +117,13 @@ class Epc400:
     def __init__(
         self, name: str, resource: str, options: Epc400Options, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._confirmed_mv: dict[int, int] | None = None
-        self._echoes = False  # until it is seen to; one that does always does
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, CRLF, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check the model, make sure that voltages stay constant.
-
-        Raises:
-            ReplyError: Not an EPC-400.
-            RejectedError: The unit will not leave its scrambling mode.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            identity = await self._identify(link)
-            await self._hold_constant(link)
-        return identity
-
-    async def identify(self) -> Identity:
-        """Ask for serial number and version; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
+        super().__init__(name, transport)
+        self._options = options
+        self._confirmed_mv: dict[int, int] | None = None
+        self._line = OzLine(lambda line: line.endswith(REFUSED), MAX_REPLY_LINES)
 
     async def set_drives(self, values: Mapping[int, float]) -> dict[int, float]:
         """Set channels in one dialogue and read all of them back.
@@ -215,14 +173,6 @@ class Epc400:
         ]
         await carry_out_all(self._transport, [self._hold_constant, *to_rest, check])
 
-    async def close(self) -> None:
-        """Close the line; the voltages stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
     def actuators(self) -> Mapping[str, Actuator]:
         """One per channel in use, named ``1`` to ``4``, V."""
         return {str(channel): self._actuator(channel) for channel in self._options.channels}
@@ -263,7 +213,7 @@ class Epc400:
         for channel, millivolts in target_mv.items():
             command = f"V{channel},{millivolts}"
             try:
-                await self._exchange(link, command)
+                await self._line.exchange(link, command)
             except RejectedError as exc:
                 before = f"; channels {', '.join(done)} are set already" if done else ""
                 raise RejectedError(
@@ -282,7 +232,7 @@ class Epc400:
         return read_mv
 
     async def _read_mv(self, link: Dialogue) -> dict[int, int]:
-        self._confirmed_mv = parse_voltages_mv(self.name, await self._exchange(link, "V?"))
+        self._confirmed_mv = parse_voltages_mv(self.name, await self._line.exchange(link, "V?"))
         return self._confirmed_mv
 
     async def _identify(self, link: Dialogue) -> Identity:
@@ -294,23 +244,26 @@ class Epc400:
     async def _describe(self, link: Dialogue, question: str) -> str:
         """The reply to ``SN?`` or ``VER?``, whose form is weak: taken as it is."""
         try:
-            lines = await self._exchange(link, question)
+            lines = await self._line.exchange(link, question)
         except RejectedError:
             return "unknown"
         return " ".join(lines) or "unknown"
 
     async def _hold_constant(self, link: Dialogue) -> None:
-        if parse_is_constant(self.name, await self._exchange(link, "M?")):
+        if parse_is_constant(self.name, await self._line.exchange(link, "M?")):
             return
-        await self._exchange(link, "MDC")
-        if not parse_is_constant(self.name, await self._exchange(link, "M?")):
+        await self._line.exchange(link, "MDC")
+        if not parse_is_constant(self.name, await self._line.exchange(link, "M?")):
             raise RejectedError(self.name, "still scrambling after MDC", sent="MDC")
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model, constant voltages, and a word if they have changed."""
-        before_mv = self._confirmed_mv
-        await self._identify(link)
+    async def _set_up(self, link: Dialogue) -> None:
+        """Make sure that voltages stay constant."""
         await self._hold_constant(link)
+
+    async def _identify_anew(self, link: Dialogue) -> Identity:
+        """Same model, and a word if the voltages have changed."""
+        before_mv = self._confirmed_mv
+        identity = await self._identify(link)
         if before_mv is not None and self._confirmed_mv != before_mv:
             log.warning(
                 "%s: voltages were %s mV before the link was lost and are %s mV now",
@@ -318,27 +271,4 @@ class Epc400:
                 before_mv,
                 self._confirmed_mv,
             )
-
-    async def _exchange(self, link: Dialogue, command: str) -> list[str]:
-        """Send one command and collect its reply lines, without echo and without ``Done``."""
-        await link.write(command)
-        lines: list[str] = []
-        for _ in range(MAX_REPLY_LINES):
-            line = (await link.read()).strip()
-            if line == command and not lines:
-                self._echoes = True
-            elif line and not lines and self._echoes:
-                # A late reply to an earlier command is told from the right one by its echo.
-                raise ReplyError(self.name, "echoes another command", sent=command, received=line)
-            if line == ACCEPTED:
-                return lines[1:] if lines[:1] == [command] else lines
-            if line.endswith(REFUSED):
-                raise RejectedError(self.name, "refused", sent=command, received=line)
-            if line:
-                lines.append(line)
-        raise ReplyError(
-            self.name,
-            f"{MAX_REPLY_LINES} lines without {ACCEPTED!r}: is this the instrument you configured?",
-            sent=command,
-            received=" ".join(lines),
-        )
+        return identity

@@ -21,15 +21,17 @@ Weak facts, to be checked on first contact with a unit:
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from drivers.errors import ReplyError, SettingError
+from drivers.limits import MillivoltLimits
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.prompt import PromptedLine, parse_number
-from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.registry import register
+from drivers.roles import Actuator, Identity
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue, Framing
 
@@ -40,7 +42,7 @@ MODES: Mapping[str, int] = {"alternating": 0, "voltage 1": 1, "voltage 2": 2}
 PROMPT = Framing(write_terminator=b"\r", read_terminator=b">")
 
 
-class Lcc25Options(Options):
+class Lcc25Options(MillivoltLimits):
     """Options of a ``thorlabs-lcc25``."""
 
     mode: Literal["voltage 1", "voltage 2", "alternating"] = Field(
@@ -61,30 +63,9 @@ class Lcc25Options(Options):
     baud_rate: int = Field(115200, gt=0, description="Of the serial line, baud.")
     timeout_s: float = Field(1.0, gt=0, le=60, description="Longest wait for a reply, s.")
 
-    @field_validator("min_voltage_v", "max_voltage_v", "rest_voltage_v")
-    @classmethod
-    def _whole_millivolts(cls, voltage_v: float) -> float:
-        if abs(voltage_v * 1000 - round(voltage_v * 1000)) > 1e-6:
-            raise ValueError(f"the unit sets whole millivolts; {voltage_v} V is not one")
-        return voltage_v
-
-    @model_validator(mode="after")
-    def _ordered_limits(self) -> Self:
-        if not self.min_voltage_v < self.max_voltage_v:
-            raise ValueError(
-                f"min_voltage_v {self.min_voltage_v:g} must be below "
-                f"max_voltage_v {self.max_voltage_v:g}"
-            )
-        if not self.min_voltage_v <= self.rest_voltage_v <= self.max_voltage_v:
-            raise ValueError(
-                f"rest_voltage_v {self.rest_voltage_v:g} lies outside min_voltage_v "
-                f"{self.min_voltage_v:g} to max_voltage_v {self.max_voltage_v:g}; set it inside"
-            )
-        return self
-
 
 @register("thorlabs-lcc25", Lcc25Options, certainty="medium-high", wires=("serial",))
-class Lcc25:
+class Lcc25(LinkedInstrument):
     """Thorlabs LCC25 liquid-crystal retarder controller (serial).
 
     Args:
@@ -97,30 +78,12 @@ class Lcc25:
     def __init__(
         self, name: str, resource: str, options: Lcc25Options, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._line = PromptedLine()
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, PROMPT, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check the model, choose what is at the output.
-
-        Raises:
-            ReplyError: Not an LCC25.
-            RejectedError: The unit refused the mode.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
+        super().__init__(name, transport)
+        self._options = options
+        self._line = PromptedLine()
 
     async def set_voltage(self, output: str, voltage_v: float) -> float:
         """Set voltage ``volt1`` or ``volt2``, see to it that the output is on; return the setting.
@@ -160,14 +123,6 @@ class Lcc25:
             for output in OUTPUTS
         ]
         await carry_out_all(self._transport, steps)
-
-    async def close(self) -> None:
-        """Close the line; the voltages stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
 
     def actuators(self) -> Mapping[str, Actuator]:
         """``volt1`` and ``volt2``, V rms."""
@@ -210,25 +165,18 @@ class Lcc25:
             if await self._query(link, f"{setting}?") != value:
                 raise ReplyError(self.name, "reads another value than was set", sent=command)
 
-    async def _take_up(self, link: Dialogue) -> Identity:
+    async def _identify_anew(self, link: Dialogue) -> Identity:
         self._line.echoes = False
-        identity = await self._identify(link)
-        await self._ensure(link, "mode", MODES[self._options.mode])
-        return identity
+        return await self._identify(link)
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model, same mode; the voltages are read, never assumed."""
-        await self._take_up(link)
+    async def _set_up(self, link: Dialogue) -> None:
+        """Choose what is at the output."""
+        await self._ensure(link, "mode", MODES[self._options.mode])
 
     async def _identify(self, link: Dialogue) -> Identity:
         text = " ".join(await self._line.ask(link, "*idn?"))
         if "LCC25" not in text.upper():
-            raise ReplyError(
-                self.name,
-                "this is no LCC25: is it the instrument you configured?",
-                sent="*idn?",
-                received=text,
-            )
+            raise self._another_model("LCC25", sent="*idn?", received=text)
         return Identity("Thorlabs", "LCC25", "unknown", text.split()[-1])
 
     async def _query(self, link: Dialogue, question: str) -> float:

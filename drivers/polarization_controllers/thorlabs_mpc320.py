@@ -31,7 +31,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from drivers.errors import RejectedError, ReplyError, SettingError
+from drivers.errors import RejectedError, SettingError
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.polarization_controllers.thorlabs_mpc320_link import AptDialogue
 from drivers.polarization_controllers.thorlabs_mpc320_messages import (
@@ -51,7 +52,7 @@ from drivers.polarization_controllers.thorlabs_mpc320_options import (
     angle_deg,
 )
 from drivers.registry import register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Actuator, Identity
 from drivers.transport.connect import Connector
 from drivers.transport.framing import BINARY
 from drivers.transport.transport import Dialogue
@@ -61,7 +62,7 @@ MODELS = ("MPC220", "MPC320")
 
 
 @register("thorlabs-mpc320", Mpc320Options, certainty="high", wires=("serial",))
-class Mpc320:
+class Mpc320(LinkedInstrument):
     """Thorlabs MPC320 / MPC220 motorised fibre paddles (APT binary over serial).
 
     Args:
@@ -74,38 +75,12 @@ class Mpc320:
     def __init__(
         self, name: str, resource: str, options: Mpc320Options, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._motion = Motion(name, options)
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, BINARY, timeout_s=options.timeout_s, baud_rate=BAUD_RATE
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check the model, set the speed; switch on and home what is not yet.
-
-        Raises:
-            ReplyError: Not an MPC320 or MPC220.
-            SettingError: This model has not all of the configured paddles.
-            RejectedError: The unit does not take a setting, or a paddle does not home.
-            TransportError: No link, no answer, or a paddle that does not come to rest.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            identity = await self._take_up(link)
-            await self._motion.make_ready(self._talk(link), homes_all=self._options.home_on_open)
-        return identity
-
-    async def identify(self) -> Identity:
-        """Ask for model, serial number and firmware.
-
-        Raises:
-            ReplyError: Not an MPC320 or MPC220.
-            TransportError: Link lost, or no answer.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._identify(self._talk(link))
+        super().__init__(name, transport)
+        self._options = options
+        self._motion = Motion(name, options)
 
     async def set_drives(self, values: Mapping[int, float]) -> dict[int, float]:
         """Turn paddles, one after the other, wait until they stand, read them back.
@@ -148,14 +123,6 @@ class Mpc320:
         """Stop all paddles where they are; raises the first failure after trying all."""
         stops = [partial(self._stop, paddle=paddle) for paddle in self._options.paddles]
         await carry_out_all(self._transport, [*stops, self._see_it_stand])
-
-    async def close(self) -> None:
-        """Close the line; the paddles stay where they are, their motors on."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
 
     def actuators(self) -> Mapping[str, Actuator]:
         """One per paddle in use, named ``1`` to ``3``, degrees."""
@@ -205,17 +172,16 @@ class Mpc320:
     def _talk(self, link: Dialogue) -> AptDialogue:
         return AptDialogue(link, self._options.timeout_s)
 
-    async def _identify(self, apt: AptDialogue) -> Identity:
+    async def _identify(self, link: Dialogue) -> Identity:
+        return await self._ask_who(self._talk(link))
+
+    async def _ask_who(self, apt: AptDialogue) -> Identity:
         question = Message(REQUEST_INFO)
         info = UnitInfo.parse((await apt.ask(question, INFO)).data)
         await apt.acknowledge()
         if info.model not in MODELS:
-            raise ReplyError(
-                self.name,
-                f"this is none of {', '.join(MODELS)}: is it the instrument you configured?",
-                sent=question.to_unit().hex(" "),
-                received=info.model,
-            )
+            sent = question.to_unit().hex(" ")
+            raise self._another_model(" or ".join(MODELS), sent=sent, received=info.model)
         if missing := [paddle for paddle in self._options.paddles if paddle > info.n_channels]:
             raise SettingError(
                 self.name,
@@ -223,20 +189,22 @@ class Mpc320:
             )
         return Identity("Thorlabs", info.model, info.serial, info.firmware)
 
-    async def _take_up(self, link: Dialogue) -> Identity:
+    async def _identify_anew(self, link: Dialogue) -> Identity:
         apt = self._talk(link)
         await apt.send(Message(STOP_UPDATES))
-        identity = await self._identify(apt)
+        identity = await self._ask_who(apt)
         await apt.drain()  # what an earlier question was owed must not answer a later one
-        await self._set_parameters(apt)
         return identity
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model, same speed; where the paddles are is read, never assumed.
+    async def _set_up(self, link: Dialogue) -> None:
+        """Set the speed; switch on and home what is not yet."""
+        apt = self._talk(link)
+        await self._set_parameters(apt)
+        await self._motion.make_ready(apt, homes_all=self._options.home_on_open)
 
-        Nothing turns here, since it may be ``make_safe`` that waits for the link.
-        """
-        await self._take_up(link)
+    async def _set_up_again(self, link: Dialogue) -> None:
+        """Set the speed; where the paddles are is read, never assumed, and nothing turns yet."""
+        await self._set_parameters(self._talk(link))
 
     async def _set_parameters(self, apt: AptDialogue) -> None:
         """Set speed and home position, if they are not set so; the lengths of a jog stay."""

@@ -5,6 +5,7 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from drivers.limits import check_each_once
 from drivers.registry import Options
 
 PADDLES: Final = (1, 2, 3)
@@ -47,8 +48,7 @@ class Mpc320Options(Options):
     @field_validator("paddles")
     @classmethod
     def _known_paddles(cls, paddles: tuple[int, ...]) -> tuple[int, ...]:
-        if not paddles or len(set(paddles)) < len(paddles) or set(paddles) - set(PADDLES):
-            raise ValueError(f"name each paddle in use once, out of 1, 2, 3; not {paddles}")
+        check_each_once("paddle", paddles, PADDLES)
         return paddles
 
     @model_validator(mode="after")

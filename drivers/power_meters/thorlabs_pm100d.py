@@ -22,17 +22,25 @@ Weak facts, to be checked on first contact with a unit:
 import asyncio
 import csv
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import Field
 
 from drivers.errors import RejectedError, ReplyError, TransportError
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, unknown_if_lost
 from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
-from drivers.scpi import pop_errors, query_float, query_identity, query_int, refuse_errors
+from drivers.roles import Identity
+from drivers.scpi import (
+    ensure_value,
+    pop_errors,
+    query_identity,
+    query_int,
+    refuse_errors,
+    tell,
+)
 from drivers.transport.connect import Connector
 from drivers.transport.framing import LINES
 from drivers.transport.transport import Dialogue
@@ -41,6 +49,7 @@ MAKER, MODELS = "THORLABS", "PM"
 NO_POWER_W = 1e12
 SAMPLE_S = 0.3e-3
 POLL_S = 0.1
+NEXT_ERROR = "SYST:ERR?"
 SENSOR = "SYST:SENS:IDN?"
 ZERO = "SENS:CORR:COLL:ZERO"
 IS_POWER_SENSOR, IS_ENERGY_SENSOR = 1, 2
@@ -127,7 +136,7 @@ def parse_power_w(instrument: str, question: str, reply: str) -> float:
 
 
 @register("thorlabs-pm100d", Pm100dOptions, "high", ("visa", "tcp"))
-class Pm100d:
+class Pm100d(LinkedInstrument):
     """Thorlabs PM100D, PM100A, PM100USB, PM400, PM10x optical power meter (SCPI).
 
     Args:
@@ -140,23 +149,10 @@ class Pm100d:
     def __init__(
         self, name: str, resource: str, options: Pm100dOptions, connector: Connector
     ) -> None:
-        self.name = name
+        transport = connector.transport(name, resource, LINES, timeout_s=options.timeout_s)
+        super().__init__(name, transport)
         self._options = options
-        self._transport = connector.transport(name, resource, LINES, timeout_s=options.timeout_s)
-        self._transport.on_reopen = self._take_up_again
         self._interruption = asyncio.Event()
-
-    async def open(self) -> Identity:
-        """Open the link, check model and sensor, set unit, wavelength, averaging and range.
-
-        Raises:
-            ReplyError: Not one of these meters, or no power sensor plugged in.
-            RejectedError: The meter refused a setting, such as a wavelength beyond the sensor's.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
 
     async def identify(self) -> Identity:
         """Ask who it is; raises as ``open`` does."""
@@ -191,7 +187,7 @@ class Pm100d:
         if interruption.is_set():
             raise TransportError(self.name, "the zeroing was cut short by make_safe or a lost link")
         async with self._transport.exclusive() as link:
-            await refuse_errors(link, command, "SYST:ERR?")
+            await refuse_errors(link, command, NEXT_ERROR)
 
     async def make_safe(self) -> None:
         """Break off a zeroing; nothing else here could be unsafe."""
@@ -207,15 +203,7 @@ class Pm100d:
     async def close(self) -> None:
         """Close the link; leaves the meter as it is."""
         self._interruption.set()
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """None: it only measures."""
-        return {}
+        await super().close()
 
     async def _ask(self, question: Callable[[Dialogue], Awaitable[_T]]) -> _T:
         """Ask what may be asked again where the first try is lost."""
@@ -230,27 +218,21 @@ class Pm100d:
         identity = await query_identity(link)
         is_known = identity.manufacturer.upper().startswith(MAKER)
         if not is_known or not identity.model.upper().startswith(MODELS):
-            raise ReplyError(
-                self.name,
-                "this is no Thorlabs power meter: is it the instrument you configured?",
-                sent="*IDN?",
-                received=str(identity),
-            )
+            raise self._another_model("Thorlabs power meter", sent="*IDN?", received=identity)
         return identity
 
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await self._identify(link)
-        await pop_errors(link, "SYST:ERR?")  # what others left there
+    async def _identify_anew(self, link: Dialogue) -> Identity:
+        self._interruption.set()
+        return await self._identify(link)
+
+    async def _set_up(self, link: Dialogue) -> None:
+        """Check the sensor, set unit, wavelength, averaging and range."""
+        await pop_errors(link, NEXT_ERROR)  # what others left there
         await self._check_sensor(link)
         await self._set_meaning(link)
         await self._ensure(link, "SENS:AVER:COUN", self._options.averages)
         if self._options.range_w is None:
             await self._ensure(link, "SENS:POW:RANG:AUTO", 1)
-        return identity
-
-    async def _take_up_again(self, link: Dialogue) -> None:
-        self._interruption.set()
-        await self._take_up(link)
 
     async def _check_sensor(self, link: Dialogue) -> None:
         parse_sensor(self.name, await link.query(SENSOR))
@@ -289,19 +271,8 @@ class Pm100d:
                 is_zeroing = bool(await query_int(link, f"{ZERO}:STAT?"))
 
     async def _ensure(self, link: Dialogue, header: str, value: float) -> None:
-        """Write a setting unless it has that value already."""
-
-        async def has_value() -> bool:
-            read = await query_float(link, f"{header}?")
-            return math.isclose(read, value, rel_tol=1e-5, abs_tol=1e-6)
-
-        if await has_value():
-            return
-        command = f"{header} {value:.10g}"
-        await self._command(link, command)
-        if not await has_value():
-            raise ReplyError(self.name, "reads another value than was set", sent=command)
+        text = f"{value:.10g}"
+        await ensure_value(link, header, text, value, self._command, tolerance=1e-6)
 
     async def _command(self, link: Dialogue, command: str) -> None:
-        await link.write(command)
-        await refuse_errors(link, command, "SYST:ERR?")
+        await tell(link, command, NEXT_ERROR)

@@ -24,16 +24,16 @@ Weak facts, to be checked on first contact with a unit:
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
 from pydantic import Field, model_validator
 
 from drivers.errors import RejectedError, ReplyError, SettingError
-from drivers.outputs import carry_out_all, unknown_if_lost
+from drivers.outputs import unknown_if_lost
 from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Identity
 from drivers.scpi import pop_errors, query_identity
+from drivers.switches.path_switch import PathSwitch
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
@@ -76,7 +76,7 @@ class PolatisOptions(Options):
 
 
 @register("polatis", PolatisOptions, certainty="medium-high", wires=("tcp", "serial"))
-class Polatis:
+class Polatis(PathSwitch):
     """Polatis optical matrix switch, one ingress port of it (SCPI).
 
     Args:
@@ -89,83 +89,16 @@ class Polatis:
     def __init__(
         self, name: str, resource: str, options: PolatisOptions, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the link, check the model and its ports; connections stay as found.
-
-        Raises:
-            ReplyError: Not a Polatis switch.
-            SettingError: A configured port is not there.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        return await self.identify()
-
-    async def identify(self) -> Identity:
-        """Ask who it is, and for its size; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
-
-    def paths(self) -> Sequence[str]:
-        """The configured egress ports as text, and ``none``."""
-        return self._options.paths
-
-    async def set_path(self, path: str) -> str:
-        """Lead the ingress port to an egress port, or nowhere, and read back where it leads.
-
-        Raises:
-            SettingError: There is no such path; nothing was sent.
-            RejectedError: The unit refused, or the egress port carries another ingress port.
-            ReplyError: It leads elsewhere, or an answer does not parse.
-            TransportError: Link lost; where it leads is unknown until read again.
-        """
-        if path not in self._options.paths:
-            offered = ", ".join(self._options.paths)
-            raise SettingError(self.name, f"path {path!r} is none of {offered}")
-        async with self._transport.exclusive() as link:
-            return await self._lead(link, path)
-
-    async def read_path(self) -> str:
-        """Read where the ingress port leads: an egress port, in use here or not, or ``none``.
-
-        Raises:
-            ReplyError: The answer does not parse.
-            TransportError: Link lost.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._read(link, self._options.ingress)
-
-    async def make_safe(self) -> None:
-        """Lead the ingress port where the safe state has it."""
-
-        async def rest(link: Dialogue) -> None:
-            await self._lead(link, self._options.rest_path)
-
-        await carry_out_all(self._transport, [rest])
-
-    async def close(self) -> None:
-        """Close the link; connections stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """None: a path is not a number."""
-        return {}
+        super().__init__(name, transport, options.paths, options.rest_path)
+        self._options = options
 
     async def _identify(self, link: Dialogue) -> Identity:
         identity = await query_identity(link)
         if MAKER not in identity.manufacturer.upper():
-            problem = "this is no Polatis switch: is it the instrument you configured?"
-            raise ReplyError(self.name, problem, sent="*IDN?", received=str(identity))
+            raise self._another_model("Polatis switch", sent="*IDN?", received=identity)
         size = await link.query(SIZE)
         if not (found := PORTS.fullmatch(size)):
             problem = "not two numbers of ports: is it the instrument you configured?"
@@ -182,11 +115,7 @@ class Polatis:
             )
         return identity
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model; where the port leads is read, never assumed."""
-        await self._identify(link)
-
-    async def _lead(self, link: Dialogue, path: str) -> str:
+    async def _choose(self, link: Dialogue, path: str) -> str:
         ingress = self._options.ingress
         if path != NOWHERE:
             await self._refuse_if_taken(link, path)
@@ -200,7 +129,7 @@ class Polatis:
             if done.strip() != "1":
                 raise ReplyError(self.name, "not 1", sent=f"{command};*OPC?", received=done)
             errors = await pop_errors(link, ERRORS)
-            read = await self._read(link, ingress)
+            read = await self._read(link)
         if read == path:
             return read
         if errors:
@@ -208,13 +137,17 @@ class Polatis:
         raise ReplyError(self.name, f"port {ingress} leads elsewhere", sent=command, received=read)
 
     async def _refuse_if_taken(self, link: Dialogue, path: str) -> None:
-        holder = await self._read(link, int(path))
+        holder = await self._read_port(link, int(path))
         if holder not in (NOWHERE, str(self._options.ingress)):
             raise RejectedError(
                 self.name, f"port {path} carries port {holder}: disconnect that first"
             )
 
-    async def _read(self, link: Dialogue, port: int) -> str:
+    async def _read(self, link: Dialogue) -> str:
+        """Read where the ingress port leads: an egress port, in use here or not, or ``none``."""
+        return await self._read_port(link, self._options.ingress)
+
+    async def _read_port(self, link: Dialogue, port: int) -> str:
         question = f":oxc:swit:conn:port? {port}"
         reply = await link.query(question)
         if not (found := PORT.fullmatch(reply)):

@@ -16,15 +16,15 @@ Weak facts, to be checked on first contact with a unit:
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from drivers.errors import ReplyError, SettingError
-from drivers.outputs import carry_out_all, unknown_if_lost
+from drivers.errors import ReplyError
+from drivers.outputs import unknown_if_lost
 from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Identity
+from drivers.switches.path_switch import PathSwitch
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
@@ -48,7 +48,7 @@ class OswOptions(Options):
 
 
 @register("thorlabs-osw", OswOptions, certainty="medium-high", wires=("serial",))
-class Osw:
+class Osw(PathSwitch):
     """Thorlabs OSW 1x2 or 2x2 optical switch (serial).
 
     Path ``1`` is bar (1 to 3, and 2 to 4), path ``2`` is cross (1 to 4, and 2 to 3).
@@ -61,74 +61,11 @@ class Osw:
     """
 
     def __init__(self, name: str, resource: str, options: OswOptions, connector: Connector) -> None:
-        self.name = name
-        self._options = options
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, timeout_s=options.timeout_s, baud_rate=BAUD_RATE
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line and check the model; the path stays as found.
-
-        Raises:
-            ReplyError: Not an OSW switch.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        return await self.identify()
-
-    async def identify(self) -> Identity:
-        """Ask for the board's name and firmware; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
-
-    def paths(self) -> Sequence[str]:
-        """``1``, bar, and ``2``, cross."""
-        return PATHS
-
-    async def set_path(self, path: str) -> str:
-        """Choose a path and wait until the switch says that it is made.
-
-        Raises:
-            SettingError: There is no such path; nothing was sent.
-            ReplyError: Not made in time, or an answer does not parse.
-            TransportError: Link lost; the path is unknown until read again.
-        """
-        if path not in PATHS:
-            raise SettingError(self.name, f"path {path!r} is none of {', '.join(PATHS)}")
-        async with self._transport.exclusive() as link:
-            return await self._switch(link, path)
-
-    async def read_path(self) -> str:
-        """Read which path is made.
-
-        Raises:
-            ReplyError: The answer does not parse.
-            TransportError: Link lost.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._read(link)
-
-    async def make_safe(self) -> None:
-        """Choose the path of the safe state."""
-
-        async def rest(link: Dialogue) -> None:
-            await self._switch(link, self._options.rest_path)
-
-        await carry_out_all(self._transport, [rest])
-
-    async def close(self) -> None:
-        """Close the line; the path stays."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """None: a path is not a number."""
-        return {}
+        super().__init__(name, transport, PATHS, options.rest_path)
+        self._options = options
 
     async def _identify(self, link: Dialogue) -> Identity:
         text = (await link.query("I?")).strip()
@@ -143,12 +80,12 @@ class Osw:
         version = VERSION.search(text)
         return Identity("Thorlabs", text, "unknown", version[0] if version else "unknown")
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model; the path is read, never assumed."""
-        await self._identify(link)
+    async def _identify_anew(self, link: Dialogue) -> Identity:
+        identity = await self._identify(link)
         await link.drain()  # a path that an earlier question was owed must not answer a later one
+        return identity
 
-    async def _switch(self, link: Dialogue, path: str) -> str:
+    async def _choose(self, link: Dialogue, path: str) -> str:
         command = f"S {path}"
         loop = asyncio.get_running_loop()
         with unknown_if_lost(self.name, "the path"):

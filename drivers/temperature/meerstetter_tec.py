@@ -17,16 +17,17 @@ Weak facts, to be checked on first contact with a unit:
 - Parameter 2010 is 0 for off and 1 for on; other values hand the output to another input.
 """
 
-from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from drivers.errors import RejectedError, ReplyError
-from drivers.outputs import carry_out_all, check_within, unknown_if_lost
+from drivers.limits import check_order, check_whole_steps
+from drivers.outputs import unknown_if_lost
 from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Identity
 from drivers.temperature.mecom import FRAMES, MeCom
+from drivers.temperature.set_point import SetPointController
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
@@ -66,22 +67,17 @@ class MeerstetterTecOptions(Options):
     @field_validator("min_temperature_c", "max_temperature_c")
     @classmethod
     def _whole_steps(cls, temperature_c: float) -> float:
-        if abs(temperature_c - round(temperature_c, DECIMALS)) > 1e-9:
-            raise ValueError(f"{temperature_c} degrees is no multiple of {RESOLUTION_C}")
+        check_whole_steps(temperature_c, RESOLUTION_C, "degC")
         return temperature_c
 
     @model_validator(mode="after")
     def _ordered_limits(self) -> Self:
-        if not self.min_temperature_c < self.max_temperature_c:
-            raise ValueError(
-                f"min_temperature_c {self.min_temperature_c:g} must be below "
-                f"max_temperature_c {self.max_temperature_c:g}"
-            )
+        check_order(self, "temperature_c")
         return self
 
 
 @register("meerstetter-tec", MeerstetterTecOptions, "high", ("serial", "tcp"))
-class MeerstetterTec:
+class MeerstetterTec(SetPointController):
     """Meerstetter TEC temperature controller, one channel (MeCom over serial or TCP).
 
     Args:
@@ -94,76 +90,17 @@ class MeerstetterTec:
     def __init__(
         self, name: str, resource: str, options: MeerstetterTecOptions, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._unit = MeCom(options.address, options.channel)
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, FRAMES, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the link and check the model; sets nothing.
-
-        Raises:
-            ReplyError: Not a TEC controller.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        return await self.identify()
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
-
-    async def set_temperature(self, temperature_c: float) -> float:
-        """Set the set point, switch the output on; does not wait for the temperature.
-
-        Args:
-            temperature_c: Set point, degrees Celsius; sent with three decimals.
-
-        Returns:
-            Set point read back, degrees Celsius.
-
-        Raises:
-            SettingError: Outside the limits; nothing was sent.
-            RejectedError: The controller refused or is in its error state; the old set point
-                stands.
-            ReplyError: Another set point was read back.
-            TransportError: Link lost; the set point is unknown.
-        """
-        low_c, high_c = self._options.min_temperature_c, self._options.max_temperature_c
-        check_within(self.name, "temperature", temperature_c, low_c, high_c, "degrees Celsius")
-        wanted_c = round(temperature_c, DECIMALS)
-        async with self._transport.exclusive() as link:
-            await self._refuse_error_state(link)
-            with unknown_if_lost(self.name, "the set point"):
-                await self._unit.write_float(link, TARGET, wanted_c)
-                read_c = await self._target(link)
-            if read_c != wanted_c:
-                raise ReplyError(
-                    self.name, f"the set point was set to {wanted_c:g} and reads {read_c:g}"
-                )
-            await self._switch(link, is_on=True)
-        return read_c
-
-    async def read_set_point(self) -> float:
-        """Read the set point, degrees Celsius."""
-        async with self._transport.exclusive() as link:
-            return await self._target(link)
-
-    async def read_temperature(self) -> float:
-        """Measure the temperature of the object, degrees Celsius.
-
-        Raises:
-            RejectedError: The controller is in its error state; the text tells the error.
-            ReplyError: The answer does not parse.
-            TransportError: Link lost.
-        """
-        async with self._transport.exclusive() as link:
-            await self._refuse_error_state(link)
-            return await self._unit.read_float(link, OBJECT_TEMPERATURE)
+        super().__init__(
+            name,
+            transport,
+            (options.min_temperature_c, options.max_temperature_c),
+            RESOLUTION_C,
+            is_off_when_safe=options.is_off_when_safe,
+        )
+        self._unit = MeCom(options.address, options.channel)
 
     async def is_stable(self) -> bool:
         """Whether the output is on and the set point is reached and held; raises likewise."""
@@ -194,46 +131,10 @@ class MeerstetterTec:
             await self._write_output(link, is_on=is_on)
         return is_on
 
-    async def make_safe(self) -> None:
-        """Switch the output off, unless ``is_off_when_safe`` says no."""
-        if not self._options.is_off_when_safe:
-            return
-
-        async def switch_off(link: Dialogue) -> None:
-            await self._write_output(link, is_on=False)
-
-        await carry_out_all(self._transport, [switch_off])
-
-    async def close(self) -> None:
-        """Close the link; the controller goes on holding its set point."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """The set point, ``temperature``, degrees Celsius."""
-        return {
-            "temperature": Actuator(
-                unit="degC",
-                minimum=self._options.min_temperature_c,
-                maximum=self._options.max_temperature_c,
-                resolution=RESOLUTION_C,
-                write=self.set_temperature,
-                read=self.read_set_point,
-            )
-        }
-
     async def _identify(self, link: Dialogue) -> Identity:
         model = (await self._unit.exchange(link, "?IF")).strip()
         if "TEC" not in model.upper():
-            raise ReplyError(
-                self.name,
-                "this is no TEC controller: is it the instrument you configured?",
-                sent="?IF",
-                received=model,
-            )
+            raise self._another_model("TEC controller", sent="?IF", received=model)
         serial, firmware = await self._describe(link, SERIAL), await self._describe(link, FIRMWARE)
         return Identity("Meerstetter", model, serial, firmware)
 
@@ -242,10 +143,6 @@ class MeerstetterTec:
             return str(await self._unit.read_int(link, parameter))
         except RejectedError:
             return "unknown"
-
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: see that it is still a TEC; its set point and output are read."""
-        await self._identify(link)
 
     async def _refuse_error_state(self, link: Dialogue) -> None:
         if await self._unit.read_int(link, STATUS) == IN_ERROR:
@@ -256,12 +153,33 @@ class MeerstetterTec:
                 received=str(number),
             )
 
-    async def _target(self, link: Dialogue) -> float:
+    async def _prepare(self, link: Dialogue, temperature_degc: float) -> None:
+        await self._refuse_error_state(link)
+
+    async def _set(self, link: Dialogue, temperature_degc: float) -> float:
+        wanted_degc = round(temperature_degc, DECIMALS)
+        with unknown_if_lost(self.name, "the set point"):
+            await self._unit.write_float(link, TARGET, wanted_degc)
+            read_degc = await self._read_set_point(link)
+        if read_degc != wanted_degc:
+            raise ReplyError(
+                self.name, f"the set point was set to {wanted_degc:g} and reads {read_degc:g}"
+            )
+        return read_degc
+
+    async def _read_set_point(self, link: Dialogue) -> float:
         return round(await self._unit.read_float(link, TARGET), DECIMALS)
 
-    async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
-        if await self._unit.read_int(link, OUTPUT) != (ON if is_on else OFF):
-            await self._write_output(link, is_on=is_on)
+    async def _measure(self, link: Dialogue) -> float:
+        await self._refuse_error_state(link)
+        return await self._unit.read_float(link, OBJECT_TEMPERATURE)
+
+    async def _switch_on(self, link: Dialogue) -> None:
+        if await self._unit.read_int(link, OUTPUT) != ON:
+            await self._write_output(link, is_on=True)
+
+    async def _switch_off(self, link: Dialogue) -> None:
+        await self._write_output(link, is_on=False)
 
     async def _write_output(self, link: Dialogue, *, is_on: bool) -> None:
         wanted = ON if is_on else OFF

@@ -24,16 +24,17 @@ Weak facts, to be checked on first contact with a unit:
 
 import logging
 import re
-from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from drivers.errors import RejectedError, ReplyError, SettingError
-from drivers.outputs import carry_out_all, check_within, unknown_if_lost
+from drivers.limits import check_order, check_whole_steps
+from drivers.outputs import unknown_if_lost
 from drivers.prompt import PromptedLine
 from drivers.registry import Options, register
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Identity
+from drivers.temperature.set_point import SetPointController
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue, Framing
 
@@ -73,18 +74,12 @@ class Tc200Options(Options):
     @field_validator("min_temperature_degc", "max_temperature_degc")
     @classmethod
     def _whole_steps(cls, temperature_degc: float) -> float:
-        steps = temperature_degc / RESOLUTION_DEGC
-        if abs(steps - round(steps)) > 1e-6:
-            raise ValueError(f"{temperature_degc} degC is no multiple of {RESOLUTION_DEGC} degC")
+        check_whole_steps(temperature_degc, RESOLUTION_DEGC, "degC")
         return temperature_degc
 
     @model_validator(mode="after")
     def _ordered_limits(self) -> Self:
-        if not self.min_temperature_degc < self.max_temperature_degc:
-            raise ValueError(
-                f"min_temperature_degc {self.min_temperature_degc:g} must be below "
-                f"max_temperature_degc {self.max_temperature_degc:g}"
-            )
+        check_order(self, "temperature_degc")
         return self
 
 
@@ -119,7 +114,7 @@ def parse_status(instrument: str, text: str) -> int:
 
 
 @register("thorlabs-tc200", Tc200Options, certainty="medium-high", wires=("serial",))
-class Tc200:
+class Tc200(SetPointController):
     """Thorlabs TC200 heater temperature controller (serial).
 
     Args:
@@ -132,74 +127,18 @@ class Tc200:
     def __init__(
         self, name: str, resource: str, options: Tc200Options, connector: Connector
     ) -> None:
-        self.name = name
-        self._options = options
-        self._line = PromptedLine()
-        self._transport = connector.transport(
+        transport = connector.transport(
             name, resource, PROMPT, timeout_s=options.timeout_s, baud_rate=options.baud_rate
         )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, check the model and its limit, end the cycle mode.
-
-        Raises:
-            ReplyError: Not a TC200.
-            SettingError: The unit's own limit, ``tmax``, is below the configured one.
-            RejectedError: The unit stays in its cycle mode.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            identity = await self._take_up(link)
-            await self._check_tmax(link, self._options.max_temperature_degc)
-        return identity
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
-
-    async def set_temperature(self, temperature_degc: float) -> float:
-        """Set the set point, then switch the output on; return the set point read back, degC.
-
-        Does not wait for the temperature: ``is_stable`` tells when it is reached.
-
-        Raises:
-            SettingError: Outside the limits, or above the unit's ``tmax``; nothing was set.
-            RejectedError: The unit refused the set point, or keeps its output off.
-            ReplyError: Another set point is read back than was set.
-            TransportError: Link lost; set point and output are unknown until read again.
-        """
-        options = self._options
-        check_within(
-            self.name,
-            "temperature",
-            temperature_degc,
-            options.min_temperature_degc,
-            options.max_temperature_degc,
-            "degC",
+        super().__init__(
+            name,
+            transport,
+            (options.min_temperature_degc, options.max_temperature_degc),
+            RESOLUTION_DEGC,
+            is_off_when_safe=not options.heats_when_safe,
         )
-        async with self._transport.exclusive() as link:
-            await self._check_tmax(link, temperature_degc)
-            read_degc = await self._set_point(link, temperature_degc)
-            await self._switch(link, is_on=True)
-        return read_degc
-
-    async def read_set_point(self) -> float:
-        """Read the set point, degC.
-
-        Raises:
-            ReplyError: The reply does not parse.
-            TransportError: Link lost.
-        """
-        async with self._transport.exclusive() as link:
-            return await self._temperature(link, "tset?")
-
-    async def read_temperature(self) -> float:
-        """Measure the temperature, degC; raises as ``read_set_point`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._temperature(link, "tact?")
+        self._options = options
+        self._line = PromptedLine()
 
     async def is_stable(self) -> bool:
         """Whether the output is on and the temperature near the set point at this moment.
@@ -210,38 +149,12 @@ class Tc200:
         """
         async with self._transport.exclusive() as link:
             is_on = bool(await self._status(link) & OUTPUT_ON)
-            set_degc = await self._temperature(link, "tset?")
-            actual_degc = await self._temperature(link, "tact?")
+            set_degc = await self._read_set_point(link)
+            actual_degc = await self._measure(link)
         return is_on and abs(actual_degc - set_degc) <= self._options.stable_within_degc
 
-    async def make_safe(self) -> None:
-        """Switch the output off, unless ``heats_when_safe``."""
-
-        async def switch_off(link: Dialogue) -> None:
-            await self._switch(link, is_on=False)
-
-        await carry_out_all(self._transport, [] if self._options.heats_when_safe else [switch_off])
-
-    async def close(self) -> None:
-        """Close the line; set point and output stay."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
-    def actuators(self) -> Mapping[str, Actuator]:
-        """The set point, ``temperature``, degC."""
-        return {
-            "temperature": Actuator(
-                unit="degC",
-                minimum=self._options.min_temperature_degc,
-                maximum=self._options.max_temperature_degc,
-                resolution=RESOLUTION_DEGC,
-                write=self.set_temperature,
-                read=self.read_set_point,
-            )
-        }
+    async def _prepare(self, link: Dialogue, temperature_degc: float) -> None:
+        await self._check_tmax(link, temperature_degc)
 
     async def _check_tmax(self, link: Dialogue, temperature_degc: float) -> None:
         tmax_degc = await self._temperature(link, "tmax?")
@@ -252,17 +165,29 @@ class Tc200:
                 f"{temperature_degc:g} degC wanted: raise it there, or lower max_temperature_degc",
             )
 
-    async def _set_point(self, link: Dialogue, temperature_degc: float) -> float:
+    async def _set(self, link: Dialogue, temperature_degc: float) -> float:
         # The limits are whole steps of 0.1 degC, so that rounding stays inside.
         command = f"tset={temperature_degc:.1f}"
         with unknown_if_lost(self.name, "the set point"):
             await self._line.tell(link, command)
-            read_degc = await self._temperature(link, "tset?")
+            read_degc = await self._read_set_point(link)
         if not abs(read_degc - temperature_degc) <= RESOLUTION_DEGC:
             raise ReplyError(
                 self.name, f"was set to {temperature_degc:.1f} degC and reads {read_degc:.1f} degC"
             )
         return read_degc
+
+    async def _read_set_point(self, link: Dialogue) -> float:
+        return await self._temperature(link, "tset?")
+
+    async def _measure(self, link: Dialogue) -> float:
+        return await self._temperature(link, "tact?")
+
+    async def _switch_on(self, link: Dialogue) -> None:
+        await self._switch(link, is_on=True)
+
+    async def _switch_off(self, link: Dialogue) -> None:
+        await self._switch(link, is_on=False)
 
     async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
         """Toggle the output if it is not as wanted, and only then."""
@@ -277,24 +202,28 @@ class Tc200:
                 self.name, f"the output stays {stays}", sent="ens", received=f"{status:x}"
             )
 
-    async def _take_up(self, link: Dialogue) -> Identity:
+    async def _identify_anew(self, link: Dialogue) -> Identity:
         self._line.echoes = False
-        identity = await self._identify(link)
-        if await self._status(link) & CYCLE_MODE:
-            await self._end_cycle_mode(link)
-        return identity
+        return await self._identify(link)
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link: same model, same mode; set point and output are left as found.
+    async def _set_up(self, link: Dialogue) -> None:
+        """End the cycle mode, check the unit's own limit."""
+        await self._leave_cycle_mode(link)
+        await self._check_tmax(link, self._options.max_temperature_degc)
 
-        A ``tmax`` that is too low is told, but must not keep ``make_safe`` from its work.
+    async def _set_up_again(self, link: Dialogue) -> None:
+        """After a lost link: same mode; set point and output are left as found.
+
+        A ``tmax`` that is too low is told; only what exceeds it is refused.
         """
-        await self._take_up(link)
+        await self._leave_cycle_mode(link)
         tmax_degc = await self._temperature(link, "tmax?")
         if tmax_degc < self._options.max_temperature_degc:
             log.warning("%s: the unit's own limit tmax is now %g degC", self.name, tmax_degc)
 
-    async def _end_cycle_mode(self, link: Dialogue) -> None:
+    async def _leave_cycle_mode(self, link: Dialogue) -> None:
+        if not await self._status(link) & CYCLE_MODE:
+            return
         with unknown_if_lost(self.name, "the mode"):
             try:
                 await self._line.tell(link, "mode=normal")
@@ -310,12 +239,7 @@ class Tc200:
     async def _identify(self, link: Dialogue) -> Identity:
         text = " ".join(await self._line.ask(link, "*idn?"))
         if "TC200" not in text.upper():
-            raise ReplyError(
-                self.name,
-                "this is no TC200: is it the instrument you configured?",
-                sent="*idn?",
-                received=text,
-            )
+            raise self._another_model("TC200", sent="*idn?", received=text)
         return Identity("Thorlabs", "TC200", "unknown", text.split()[-1])
 
     async def _status(self, link: Dialogue) -> int:

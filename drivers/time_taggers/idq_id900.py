@@ -27,30 +27,33 @@ Weak facts, to be checked on first contact with a unit:
 import asyncio
 import logging
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.errors import InstrumentError, RejectedError, ReplyError, SettingError, TransportError
-from drivers.outputs import carry_out_all, check_within, unknown_if_lost
+from drivers.errors import InstrumentError, ReplyError, SettingError, TransportError
+from drivers.linked import LinkedInstrument
+from drivers.measuring import Interruption, checked_inputs
+from drivers.outputs import carry_out_all, check_within
 from drivers.registry import register
-from drivers.roles import Actuator, Counts, Health, Identity, TimeTags
-from drivers.time_taggers.idq_data_link import MESSAGES, DataLink, TagStream
+from drivers.roles import Counts, Health, Identity, TimeTags
+from drivers.time_taggers.idq_data_link import MESSAGES
+from drivers.time_taggers.idq_id900_dialogue import (
+    act,
+    check_accepted,
+    parse_count,
+    parse_identity,
+    parse_voltage,
+    tell,
+)
 from drivers.time_taggers.idq_id900_options import Edge, Id900Options, host_in
+from drivers.time_taggers.idq_id900_streams import TagStreams
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 
 PS_PER_S = 1e12
-MODEL = re.compile(r"ID[ -]?(900|1000)|TIME ?CONTROLLER", re.IGNORECASE)  # punctuation is weak
-SERIAL = re.compile(r"(?:SERIAL|S/?N)\W*(?:NUMBER\W*)?(\w+)", re.IGNORECASE)
-WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(?:\s*TB)?", re.IGNORECASE)  # the unit is weak
-VOLTAGE = re.compile(r"([+-]?[0-9]{1,6}(?:\.[0-9]{1,9})?)\s*(mV|V)", re.IGNORECASE)
-SET_CONFIRMED = "value set to"
-# Errors end in SCPI_ERR_...; a bad link answers "No ..." and a failed recalibration says so.
-REFUSED = re.compile(r"SCPI_ERR|^No\b|failed", re.IGNORECASE)
 # Two steps of the discriminator's 2.048 mV [weak].
 THRESHOLD_TOLERANCE_V = 0.005
 INTEGRATION_UNIT_S = 1e-3
@@ -71,69 +74,8 @@ STREAM_SETTLE_S = 0.2
 log = logging.getLogger(__name__)
 
 
-def parse_identity(instrument: str, reply: str) -> Identity:
-    """Read the reply to ``*IDN?``, whose punctuation is weak.
-
-    Raises:
-        ReplyError: It names no ID900, ID1000 or Time Controller.
-    """
-    model = MODEL.search(reply)
-    if model is None:
-        raise ReplyError(
-            instrument,
-            "this is no ID900 or ID1000: is it the instrument you configured?",
-            sent="*IDN?",
-            received=reply,
-        )
-    match [field.strip() for field in reply.split(",")]:
-        case [_, _, serial, firmware]:
-            return Identity("ID Quantique", model.group(), serial, firmware)
-    serial_number = SERIAL.search(reply)
-    return Identity(
-        "ID Quantique",
-        model.group(),
-        serial_number.group(1) if serial_number else "unknown",
-        "unknown",
-    )
-
-
-def parse_count(instrument: str, question: str, reply: str) -> int:
-    """Read a whole number, as counters, error counters and integration times answer.
-
-    Raises:
-        RejectedError: The unit answers with an error.
-        ReplyError: Not a whole number.
-    """
-    check_accepted(instrument, question, reply)
-    found = WHOLE_NUMBER.fullmatch(reply.strip())
-    if found is None:
-        raise ReplyError(instrument, "not a whole number", sent=question, received=reply)
-    return int(found.group(1))
-
-
-def parse_voltage(instrument: str, question: str, reply: str) -> float:
-    """Read a voltage such as ``0.500V`` or ``500mV``, V.
-
-    Raises:
-        RejectedError: The unit answers with an error.
-        ReplyError: Not a voltage with its unit.
-    """
-    check_accepted(instrument, question, reply)
-    found = VOLTAGE.fullmatch(reply.strip())
-    if found is None:
-        raise ReplyError(instrument, "not a voltage", sent=question, received=reply)
-    scale = 1e-3 if found.group(2).lower() == "mv" else 1.0
-    return float(found.group(1)) * scale
-
-
-def check_accepted(instrument: str, sent: str, reply: str) -> None:
-    """Raise RejectedError if the reply is one of the unit's ways to refuse."""
-    if REFUSED.search(reply.strip()):
-        raise RejectedError(instrument, "refused", sent=sent, received=reply)
-
-
 @register("idq-id900", Id900Options, "high", ("zmq",))
-class Id900:
+class Id900(LinkedInstrument):
     """ID Quantique ID900 / ID1000 time controller: counters and time stamps (ZeroMQ).
 
     Args:
@@ -146,25 +88,17 @@ class Id900:
     def __init__(
         self, name: str, resource: str, options: Id900Options, connector: Connector
     ) -> None:
-        self.name = name
+        transport = connector.transport(name, resource, MESSAGES, timeout_s=options.timeout_s)
+        super().__init__(name, transport)
         self._options = options
-        self._address = options.controller_address or host_in(resource) or "localhost"
-        self._transport = connector.transport(name, resource, MESSAGES, timeout_s=options.timeout_s)
-        self._transport.on_reopen = self._take_up_again
-        self._data_link: DataLink | None = None
-        self._tag_streams: dict[int, TagStream] = {}
+        self._streams: TagStreams | None = None
         if options.data_link is not None:
-            self._data_link = DataLink(name, options.data_link, connector, options.timeout_s)
-            self._tag_streams = {
-                number: TagStream(
-                    name, number, connector.channel(name, options.stream_resource(number))
-                )
-                for number in options.inputs
-            }
-        # Ids of the streams that the service has started for us and that are in step, by input.
-        self._stream_ids: dict[int, str] = {}
+            address = options.controller_address or host_in(resource) or "localhost"
+            self._streams = TagStreams(
+                name, transport, options, options.data_link, address, connector
+            )
         self._measuring = asyncio.Lock()
-        self._interruption = asyncio.Event()
+        self._interruption = Interruption(name)
 
     async def open(self) -> Identity:
         """Open the links, check the model, set up the inputs.
@@ -174,18 +108,10 @@ class Id900:
             RejectedError: A setting of the inputs was refused.
             TransportError: No link, or no answer.
         """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            identity = await self._identify(link)
-            await self._set_up(link)
-        if self._data_link is not None:
-            await self._data_link.open()
+        identity = await super().open()
+        if self._streams is not None:
+            await self._streams.open()
         return identity
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises ReplyError for another model."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
 
     async def count(self, duration_s: float, inputs: Sequence[int]) -> Counts:
         """Count detections in one window that starts after the call.
@@ -207,7 +133,7 @@ class Id900:
             ReplyError: A reply does not parse.
             TransportError: Link lost, cut short by ``make_safe``, or the unit restarted meanwhile.
         """
-        numbers = self._checked_inputs(inputs)
+        numbers = checked_inputs(self.name, inputs, self._options.inputs)
         check_within(
             self.name,
             "duration",
@@ -218,13 +144,13 @@ class Id900:
         )
         window = math.ceil(duration_s / INTEGRATION_UNIT_S - 1e-6)
         async with self._measuring:
-            interruption = await self._start_counting(numbers, window)
-            await self._wait_for_window(window * INTEGRATION_UNIT_S, interruption)
+            await self._start_counting(numbers, window)
+            await self._wait_for_window(window * INTEGRATION_UNIT_S)
             counts = {
                 number: await self._read_count(f"INPUt{number}:COUNter?") for number in numbers
             }
             await self._check_not_restarted()
-            self._check_undisturbed(interruption)
+            self._interruption.check()
         return Counts(window * INTEGRATION_UNIT_S, counts)
 
     async def acquire(self, duration_s: float, inputs: Sequence[int]) -> TimeTags:
@@ -246,44 +172,40 @@ class Id900:
             TransportError: A link is lost, stamps did not come in time, or cut short by
                 ``make_safe``.
         """
-        data_link = self._data_link
-        if data_link is None:
+        streams = self._streams
+        if streams is None:
             raise SettingError(self.name, "time stamps need the option data_link")
-        numbers = self._checked_inputs(inputs)
+        numbers = checked_inputs(self.name, inputs, self._options.inputs)
         check_within(self.name, "duration", duration_s, 1 / PS_PER_S, MAX_DURATION_S, "s")
         duration_ps = round(duration_s * PS_PER_S)
         async with self._measuring:
             try:
-                tags = await self._acquire(data_link, duration_ps, numbers)
+                tags = await self._acquire(streams, duration_ps, numbers)
             except BaseException:
-                await self._drop_streams()
+                await streams.drop()
                 raise
         return TimeTags(duration_s=duration_ps / PS_PER_S, since_sync_ps=tags)
 
     async def make_safe(self) -> None:
         """Stop recording and sending; there is no light here. Breaks off what is measuring."""
-        self._interruption.set()
-        self._stream_ids.clear()
-        stop = partial(self._act, command="REC:STOP")
-        mute = [
-            partial(self._act, command=f"RAW{number}:SEND OFF") for number in self._options.inputs
-        ]
-        await carry_out_all(self._transport, [stop, *mute])
+        self._interrupt()
+        mute = [f"RAW{number}:SEND OFF" for number in self._options.inputs]
+        steps = [partial(act, command=command) for command in ("REC:STOP", *mute)]
+        await carry_out_all(self._transport, steps)
 
     async def close(self) -> None:
         """Close all links; leaves the unit as it is."""
-        self._interruption.set()
-        await self._drop_streams()
-        if self._data_link is not None:
-            await self._data_link.close()
-        await self._transport.close()
+        self._interruption.cut_short()
+        if self._streams is not None:
+            await self._streams.close()
+        await super().close()
 
     def health(self) -> Health:
         """Tell how the links have fared: to the unit, with the data link's errors added."""
-        unit = self._transport.health()
-        if self._data_link is None:
+        unit = super().health()
+        if self._streams is None:
             return unit
-        link = self._data_link.health()
+        link = self._streams.health()
         return Health(
             exchanges=unit.exchanges + link.exchanges,
             errors=unit.errors + link.errors,
@@ -292,33 +214,23 @@ class Id900:
             last_error=unit.last_error or link.last_error,
         )
 
-    def actuators(self) -> Mapping[str, Actuator]:
-        """None: thresholds and delays are set-up, not knobs."""
-        return {}
-
-    def _checked_inputs(self, inputs: Sequence[int]) -> tuple[int, ...]:
-        numbers = tuple(inputs)
-        if (
-            not numbers
-            or len(set(numbers)) < len(numbers)
-            or set(numbers) - set(self._options.inputs)
-        ):
-            in_use = ", ".join(map(str, self._options.inputs))
-            raise SettingError(self.name, f"inputs {numbers} are not some of {in_use}, each once")
-        return numbers
-
     # Set-up and recovery.
 
     async def _identify(self, link: Dialogue) -> Identity:
         return parse_identity(self.name, await link.query("*IDN?"))
 
+    async def _identify_anew(self, link: Dialogue) -> Identity:
+        """The unit may have restarted: trust no stream."""
+        self._interrupt()
+        return await self._identify(link)
+
     async def _set_up(self, link: Dialogue) -> None:
         options = self._options
-        await self._set(link, "STARt:ENABle ON")
+        await tell(link, "STARt:ENABle ON")
         await self._set_discriminator(link, "STARt", options.start_edge, options.start_threshold_v)
         for number in options.inputs:
             block = f"INPUt{number}"
-            await self._set(link, f"{block}:ENABle ON")
+            await tell(link, f"{block}:ENABle ON")
             await self._set_discriminator(
                 link,
                 block,
@@ -326,18 +238,18 @@ class Id900:
                 options.input_thresholds_v.get(number),
             )
             if number in options.input_delays_ps:
-                await self._set(link, f"DELAy{number}:INPOrt:LINK INPU{number}")
-                await self._set(link, f"DELAy{number}:VALUe {options.input_delays_ps[number]}")
-        await self._set(link, f"{RESTART_REGISTER} {RESTART_MARK}")
+                await tell(link, f"DELAy{number}:INPOrt:LINK INPU{number}")
+                await tell(link, f"DELAy{number}:VALUe {options.input_delays_ps[number]}")
+        await tell(link, f"{RESTART_REGISTER} {RESTART_MARK}")
 
     async def _set_discriminator(
         self, link: Dialogue, block: str, edge: Edge | None, threshold_v: float | None
     ) -> None:
         if edge is not None:
-            await self._set(link, f"{block}:EDGE {edge}")
+            await tell(link, f"{block}:EDGE {edge}")
         if threshold_v is None:
             return
-        await self._set(link, f"{block}:THREshold {threshold_v:.4f}V")
+        await tell(link, f"{block}:THREshold {threshold_v:.4f}V")
         question = f"{block}:THREshold?"
         read_v = parse_voltage(self.name, question, await link.query(question))
         if not abs(read_v - threshold_v) <= THRESHOLD_TOLERANCE_V:
@@ -349,32 +261,33 @@ class Id900:
         if not await self._has_restarted(link):
             return
         log.warning("%s: seems to have restarted; setting it up again", self.name)
-        self._stream_ids.clear()
+        self._distrust_streams()
         await self._set_up(link)
 
     async def _has_restarted(self, link: Dialogue) -> bool:
         question = f"{RESTART_REGISTER}?"
         return parse_count(self.name, question, await link.query(question)) != RESTART_MARK
 
-    async def _take_up_again(self, link: Dialogue) -> None:
-        """After a lost link the unit may have restarted: set it up again, trust no stream."""
-        self._interruption.set()
-        self._stream_ids.clear()
-        await self._identify(link)
-        await self._set_up(link)
+    def _interrupt(self) -> None:
+        self._interruption.cut_short()
+        self._distrust_streams()
+
+    def _distrust_streams(self) -> None:
+        if self._streams is not None:
+            self._streams.distrust()
 
     # Counting.
 
-    async def _start_counting(self, numbers: Sequence[int], window: int) -> asyncio.Event:
+    async def _start_counting(self, numbers: Sequence[int], window: int) -> None:
         counters = [*(f"INPUt{number}:COUNter" for number in numbers), "STARt:COUNter"]
         async with self._transport.exclusive() as link:
+            self._interruption.arm()
             await self._set_up_if_restarted(link)
             for counter in counters:
-                await self._set(link, f"{counter}:MODE CYCLE")
-                await self._set(link, f"{counter}:INTEgrationtime {window}")
+                await tell(link, f"{counter}:MODE CYCLE")
+                await tell(link, f"{counter}:INTEgrationtime {window}")
             for counter in counters:
-                await self._act(link, f"{counter}:RESEt")
-            return self._undisturbed_from_now()
+                await act(link, f"{counter}:RESEt")
 
     async def _check_not_restarted(self) -> None:
         """Raise if the unit restarted in mid-window: its counters then read zero, not few."""
@@ -382,13 +295,13 @@ class Id900:
             if await self._has_restarted(link):
                 raise TransportError(self.name, "the unit restarted while it counted")
 
-    async def _wait_for_window(self, window_s: float, interruption: asyncio.Event) -> None:
+    async def _wait_for_window(self, window_s: float) -> None:
         """Wait until START, which was reset last, has counted a whole window."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + 2 * window_s + ZERO_GRACE_S
-        await self._wait(window_s, interruption)
+        await self._interruption.wait(window_s)
         while not await self._read_count("STARt:COUNter?") and loop.time() < give_up_s:
-            await self._wait(max(POLL_S, window_s / POLLS_PER_WINDOW), interruption)
+            await self._interruption.wait(max(POLL_S, window_s / POLLS_PER_WINDOW))
 
     async def _read_count(self, question: str) -> int:
         return parse_count(self.name, question, await self._transport.query(question))
@@ -396,29 +309,27 @@ class Id900:
     # Recording.
 
     async def _acquire(
-        self, data_link: DataLink, duration_ps: int, numbers: Sequence[int]
+        self, streams: TagStreams, duration_ps: int, numbers: Sequence[int]
     ) -> dict[int, NDArray[np.uint64]]:
-        interruption = await self._arm(duration_ps)
+        await self._arm(duration_ps)
         settle_s = 0.0
-        if set(self._stream_ids) != set(numbers):
-            await self._set_up_streams(data_link, numbers)
+        if not streams.are_up(numbers):
+            await streams.set_up(numbers)
             settle_s = STREAM_SETTLE_S
-        streams = list(self._stream_ids.values())
+        ids = streams.ids
         recording = asyncio.Event()
         duration_s = duration_ps / PS_PER_S
         total_s = settle_s + duration_s + self._options.transfer_timeout_s
         try:
             async with asyncio.timeout(total_s), asyncio.TaskGroup() as group:
                 readers = {
-                    number: group.create_task(
-                        self._tag_streams[number].collect(recording, self._options.max_tags)
-                    )
+                    number: group.create_task(streams.collect(number, recording))
                     for number in numbers
                 }
-                await self._wait(settle_s, interruption)
+                await self._interruption.wait(settle_s)
                 recording.set()
-                await self._record(duration_s, interruption)
-                await self._end_streams(data_link, streams)
+                await self._record(duration_s)
+                await streams.end(ids)
         except TimeoutError as exc:
             late = [number for number, reader in readers.items() if not reader.done()]
             raise TransportError(
@@ -431,122 +342,31 @@ class Id900:
             if error is None:
                 raise
             raise error from failures
-        self._check_undisturbed(interruption)
-        await self._check_nothing_lost(data_link, numbers, streams)
+        self._interruption.check()
+        await streams.check_nothing_lost(numbers, ids)
         return {number: readers[number].result() for number in numbers}
 
-    async def _arm(self, duration_ps: int) -> asyncio.Event:
+    async def _arm(self, duration_ps: int) -> None:
         async with self._transport.exclusive() as link:
+            self._interruption.arm()
             await self._set_up_if_restarted(link)
-            await self._act(link, "REC:STOP")
-            await self._set(link, "REC:TRIG:ARM:MODE MANUal")
-            await self._set(link, "REC:ENABle ON")
-            await self._set(link, "REC:NUM 1")
-            await self._set(link, f"REC:DURation {duration_ps}")
-            return self._undisturbed_from_now()
+            await act(link, "REC:STOP")
+            await tell(link, "REC:TRIG:ARM:MODE MANUal")
+            await tell(link, "REC:ENABle ON")
+            await tell(link, "REC:NUM 1")
+            await tell(link, f"REC:DURation {duration_ps}")
 
-    async def _record(self, duration_s: float, interruption: asyncio.Event) -> None:
+    async def _record(self, duration_s: float) -> None:
         async with self._transport.exclusive() as link:
-            await self._act(link, "REC:PLAY")
-        await self._wait(duration_s, interruption)
+            await act(link, "REC:PLAY")
+        await self._interruption.wait(duration_s)
         while await self._is_playing():
-            await self._wait(POLL_S, interruption)
+            await self._interruption.wait(POLL_S)
 
     async def _is_playing(self) -> bool:
         stage = await self._transport.query("REC:STAGe?")
         check_accepted(self.name, "REC:STAGe?", stage)
         return stage.strip().upper() == PLAYING
-
-    async def _set_up_streams(self, data_link: DataLink, numbers: Sequence[int]) -> None:
-        self._stream_ids.clear()
-        async with self._transport.exclusive() as link:
-            for number in self._options.inputs:
-                await self._act(link, f"RAW{number}:SEND OFF")
-        for stream in await data_link.active():
-            if stream.startswith(f"{self._address}:"):  # not another controller's
-                await data_link.stop(stream)
-        for number in numbers:
-            await self._tag_streams[number].open()
-            async with self._transport.exclusive() as link:
-                await self._link_stamps(link, number)
-            stream = await data_link.start_stream(
-                self._address, number, self._options.stream_port(number)
-            )
-            async with self._transport.exclusive() as link:
-                await self._act(link, f"RAW{number}:SEND ON")
-            self._stream_ids[number] = stream
-
-    async def _link_stamps(self, link: Dialogue, number: int) -> None:
-        source = "DELA" if number in self._options.input_delays_ps else "INPU"
-        await self._set(link, f"RAW{number}:REF:LINK STAR")
-        await self._set(link, f"RAW{number}:STOP:LINK {source}{number}")
-        await self._act(link, f"RAW{number}:ERRORS:CLEAR")
-
-    async def _end_streams(self, data_link: DataLink, streams: Sequence[str]) -> None:
-        """Where only the end of a stream is marked: end it, so that the marks come."""
-        if self._options.end_mark == "acquisition":
-            return
-        for stream in streams:
-            await data_link.wait_for_acquisition(stream)
-            await data_link.check(stream)
-        for stream in streams:
-            await data_link.stop(stream)
-
-    async def _check_nothing_lost(
-        self, data_link: DataLink, numbers: Sequence[int], streams: Sequence[str]
-    ) -> None:
-        for number in numbers:
-            if n_errors := await self._read_count(f"RAW{number}:ERRORS?"):
-                raise ReplyError(
-                    self.name,
-                    f"{n_errors} errors in the time stamps of input {number}: stamps were lost, "
-                    "reduce the rate",
-                )
-        if self._options.end_mark == "stream":
-            self._stream_ids.clear()
-            return
-        for stream in streams:
-            await data_link.check(stream)
-
-    async def _drop_streams(self) -> None:
-        self._stream_ids.clear()
-        for stream in self._tag_streams.values():
-            await stream.close()
-
-    # Interruptions: make_safe and a lost link end a measurement that is under way.
-
-    def _undisturbed_from_now(self) -> asyncio.Event:
-        self._interruption = asyncio.Event()
-        return self._interruption
-
-    def _check_undisturbed(self, interruption: asyncio.Event) -> None:
-        if interruption.is_set():
-            raise TransportError(
-                self.name, "the measurement was cut short by make_safe or a lost link"
-            )
-
-    async def _wait(self, duration_s: float, interruption: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(duration_s):
-                await interruption.wait()
-        except TimeoutError:
-            pass
-        self._check_undisturbed(interruption)
-
-    # Requests.
-
-    async def _set(self, link: Dialogue, command: str) -> None:
-        """Set a value; the unit confirms every set."""
-        reply = await self._act(link, command)
-        if SET_CONFIRMED not in reply.lower():
-            raise ReplyError(self.name, "not confirmed", sent=command, received=reply)
-
-    async def _act(self, link: Dialogue, command: str) -> str:
-        """Do something; the form of the reply is weak, but a refusal shows."""
-        with unknown_if_lost(self.name, command):
-            reply = await link.query(command)
-        check_accepted(self.name, command, reply)
-        return reply
 
 
 def _instrument_error(failures: BaseExceptionGroup[BaseException]) -> BaseException | None:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from drivers.limits import check_each_once
 from drivers.registry import Options
 
 INPUTS = (1, 2, 3, 4)
@@ -57,8 +58,7 @@ class Id900Options(Options):
     @field_validator("inputs")
     @classmethod
     def _known_inputs(cls, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        if not inputs or len(set(inputs)) < len(inputs) or set(inputs) - set(INPUTS):
-            raise ValueError(f"name each input in use once, out of 1, 2, 3, 4; not {inputs}")
+        check_each_once("input", inputs, INPUTS)
         return inputs
 
     @model_validator(mode="after")

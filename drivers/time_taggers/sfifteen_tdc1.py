@@ -28,27 +28,18 @@ Weak facts, to be checked on first contact with a unit:
 import asyncio
 import logging
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
 
-from drivers.errors import InstrumentError, RejectedError, ReplyError, SettingError, TransportError
+from drivers.errors import InstrumentError, RejectedError, ReplyError, TransportError
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.registry import register
-from drivers.roles import Actuator, Counts, Health, Identity
-from drivers.sfifteen import (
-    CRLF,
-    MS_PER_S,
-    CountQuestion,
-    Interruption,
-    ask,
-    ask_integer,
-    query_identity,
-    windows_ms,
-)
-from drivers.time_taggers.sfifteen_tdc1_options import RESOLUTION_V, Tdc1Options
+from drivers.roles import Actuator, Identity
+from drivers.sfifteen import ask, ask_integer, query_identity
+from drivers.sfifteen_counter import CountingUnit
+from drivers.time_taggers.sfifteen_tdc1_options import INPUTS, RESOLUTION_V, Tdc1Options
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 from timetags.block import TagBlock
@@ -62,8 +53,6 @@ TAGS_LOST = 0x10  # weak
 SINGLES_MODE = 0
 CLOCKS = {"auto": 0, "external": 1, "internal": 2}
 READ_BACK_TOLERANCE_V = 0.02  # weak
-MIN_DURATION_S = 0.001
-MAX_DURATION_S = 86_400.0
 PS_PER_S = 1e12
 # Nothing came for so long: the rest is in a packet that is not full. Dummy events come oftener.
 FLUSH_S = 0.2
@@ -77,7 +66,7 @@ def parse_integration_ms(signed: int) -> int:
 
 
 @register("sfifteen-tdc1", Tdc1Options, "high", ("serial",))
-class Tdc1:
+class Tdc1(CountingUnit):
     """S-Fifteen TDC1 four-input counter and time tagger (USB serial).
 
     Args:
@@ -90,58 +79,8 @@ class Tdc1:
     def __init__(
         self, name: str, resource: str, options: Tdc1Options, connector: Connector
     ) -> None:
-        self.name = name
+        super().__init__(name, resource, options, options.inputs, connector)
         self._options = options
-        self._counting = CountQuestion(options.timeout_s)
-        self._interruption = Interruption(name)
-        self._measuring = asyncio.Lock()
-        self._transport = connector.transport(
-            name, resource, CRLF, timeout_s=options.timeout_s, baud_rate=115200
-        )
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the line, end what the unit is doing, check the model, set it up.
-
-        Raises:
-            ReplyError: Not a TDC1.
-            RejectedError: It will not count, or has no external clock although it should.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await query_identity(link, "TDC1", IDENTITY)
-
-    async def count(self, duration_s: float, inputs: Sequence[int]) -> Counts:
-        """Count detections from now on.
-
-        Args:
-            duration_s: Exposure, s; rounded up to whole milliseconds. Cut into windows of at most
-                the option ``longest_window_s``, with some milliseconds between them.
-            inputs: Which inputs, from 1.
-
-        Raises:
-            SettingError: Unknown input or impossible duration; nothing was sent.
-            ReplyError: A reply does not parse, or the integration time was not taken.
-            TransportError: Link lost, or cut short by ``make_safe``.
-        """
-        numbers = self._checked(duration_s, inputs)
-        total: Counter[int] = Counter(dict.fromkeys(numbers, 0))
-        windows = windows_ms(duration_s, self._options.longest_window_s)
-        async with self._measuring, self._transport.exclusive() as link:
-            self._interruption.arm()
-            await self._ensure_singles(link)
-            set_ms = None
-            for window_ms in windows:
-                if window_ms != set_ms:
-                    set_ms = await self._set_integration(link, window_ms)
-                total.update(await self._count_window(link, window_ms, numbers))
-        return Counts(sum(windows) / MS_PER_S, dict(total))
 
     async def stream(self, duration_s: float, inputs: Sequence[int]) -> AsyncIterator[TagBlock]:
         """Record time tags, by the unit's own clock.
@@ -222,15 +161,6 @@ class Tdc1:
         self._interruption.cut_short()
         await carry_out_all(self._transport, [self._stop, self._ensure_singles])
 
-    async def close(self) -> None:
-        """Close the line; cuts a measurement short, leaves the settings."""
-        self._interruption.cut_short()
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
-
     def actuators(self) -> Mapping[str, Actuator]:
         """The one output, ``threshold``, V."""
         return {
@@ -244,29 +174,22 @@ class Tdc1:
             )
         }
 
-    def _checked(self, duration_s: float, inputs: Sequence[int]) -> tuple[int, ...]:
-        numbers = tuple(inputs)
-        in_use = self._options.inputs
-        if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(in_use):
-            known = ", ".join(map(str, in_use))
-            raise SettingError(self.name, f"inputs {numbers} are not some of {known}, each once")
-        check_within(self.name, "duration", duration_s, MIN_DURATION_S, MAX_DURATION_S, "s")
-        return numbers
-
     # Set-up and recovery.
 
-    async def _take_up(self, link: Dialogue) -> Identity:
+    async def _identify(self, link: Dialogue) -> Identity:
+        return await query_identity(link, "TDC1", IDENTITY)
+
+    async def _identify_anew(self, link: Dialogue) -> Identity:
         # The unit may stream still, for a program that is gone: nothing else would be understood.
         await self._stop(link)
-        identity = await query_identity(link, "TDC1", IDENTITY)
+        return await self._identify(link)
+
+    async def _set_up(self, link: Dialogue) -> None:
+        """Count singles; choose clock and threshold."""
         await self._ensure_singles(link)
         await self._choose_clock(link)
         if self._options.threshold_v is not None:
             await self._set_threshold(link, self._options.threshold_v)
-        return identity
-
-    async def _take_up_again(self, link: Dialogue) -> None:
-        await self._take_up(link)
 
     async def _stop(self, link: Dialogue) -> None:
         """End what is under way, and drop all that still comes of it."""
@@ -307,30 +230,19 @@ class Tdc1:
         level = await ask(link, "level?", LEVEL)
         return float(level[1]) * (1e-3 if level[2] else 1.0)
 
-    async def _tell(self, link: Dialogue, command: str) -> None:
-        """Give a command that takes its time, and drop what it may print."""
-        await link.write(command)
-        await link.drain()
-
     # Counting.
 
-    async def _set_integration(self, link: Dialogue, window_ms: int) -> int:
-        command = f"time {window_ms}"
-        await link.write(command)
-        read_ms = parse_integration_ms(await ask_integer(link, "time?"))
-        if read_ms != window_ms:
-            problem = f"the integration time was set to {window_ms} ms and reads {read_ms} ms"
-            raise ReplyError(self.name, problem, sent=command)
-        return window_ms
+    async def _prepare_to_count(self, link: Dialogue) -> None:
+        await self._ensure_singles(link)
 
-    async def _count_window(
-        self, link: Dialogue, window_ms: int, numbers: Sequence[int]
-    ) -> dict[int, int]:
-        reply = await self._counting.ask(link, window_ms, self._interruption)
+    async def _read_integration_ms(self, link: Dialogue) -> float:
+        return parse_integration_ms(await ask_integer(link, "time?"))
+
+    def _parse_counts(self, reply: str) -> dict[int, int]:
         counts = FOUR_COUNTS.fullmatch(reply)
         if counts is None:
             raise ReplyError(self.name, "not four counts", sent="counts?", received=reply)
-        return {number: int(counts[number]) for number in numbers}
+        return {number: int(counts[number]) for number in INPUTS}
 
     # Streaming.
 

@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from drivers.registry import Options
+from drivers.limits import check_each_once, check_order, check_whole_steps
+from drivers.sfifteen_counter import CountingOptions
 
 INPUTS = (1, 2, 3, 4)
 MAX_THRESHOLD_V = 3.3
@@ -13,7 +14,7 @@ RESOLUTION_V = 0.01
 ReferenceClock = Literal["auto", "external", "internal"]
 
 
-class Tdc1Options(Options):
+class Tdc1Options(CountingOptions):
     """Options of an ``sfifteen-tdc1``; one threshold serves all four inputs."""
 
     inputs: tuple[int, ...] = Field(INPUTS, description="Inputs in use, out of 1 to 4.")
@@ -35,41 +36,23 @@ class Tdc1Options(Options):
     reference_clock: ReferenceClock | None = Field(
         None, description="Which clock it runs on; default: as the unit has it."
     )
-    longest_window_s: float = Field(
-        1.0,
-        ge=0.001,
-        le=65.535,
-        description="Longer counts are taken as several windows; a count that is cut short holds "
-        "the unit up until its window has ended, s.",
-    )
     reads_status: bool = Field(
         True, description="Ask after a tag stream whether tags were lost (`status?`)."
     )
-    timeout_s: float = Field(1.0, gt=0, le=60, description="Longest wait for a reply, s.")
 
     @field_validator("inputs")
     @classmethod
     def _known_inputs(cls, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        if not inputs or len(set(inputs)) < len(inputs) or set(inputs) - set(INPUTS):
-            raise ValueError(f"name each input in use once, out of 1, 2, 3, 4; not {inputs}")
+        check_each_once("input", inputs, INPUTS)
         return inputs
 
     @field_validator("threshold_v", "min_threshold_v", "max_threshold_v")
     @classmethod
     def _whole_steps(cls, threshold_v: float | None) -> float | None:
-        steps = (threshold_v or 0.0) / RESOLUTION_V
-        if abs(steps - round(steps)) > 1e-6:
-            raise ValueError(f"{threshold_v} V is no multiple of {RESOLUTION_V} V")
+        check_whole_steps(threshold_v, RESOLUTION_V, "V")
         return threshold_v
 
     @model_validator(mode="after")
     def _ordered_limits(self) -> Self:
-        low_v, high_v = self.min_threshold_v, self.max_threshold_v
-        if not low_v < high_v:
-            raise ValueError(f"min_threshold_v {low_v:g} must be below max_threshold_v {high_v:g}")
-        if self.threshold_v is not None and not low_v <= self.threshold_v <= high_v:
-            raise ValueError(
-                f"threshold_v {self.threshold_v:g} lies outside min_threshold_v {low_v:g} "
-                f"to max_threshold_v {high_v:g}"
-            )
+        check_order(self, "threshold_v", inside="threshold_v")
         return self

@@ -163,7 +163,9 @@ class SwabianTimeTagger:
             raise ReplyError(self.name, f"no START came on input {sync}: is it connected?")
         return TimeTags(duration_ps / PS_PER_S, since_start.since_start_ps())
 
-    async def stream(self, duration_s: float, inputs: Sequence[int]) -> AsyncIterator[TagBlock]:
+    async def stream(
+        self, duration_s: float, inputs: Sequence[int]
+    ) -> AsyncGenerator[TagBlock, None]:
         """Record time tags, by the unit's own clock.
 
         Leave the loop early only through ``contextlib.aclosing``.

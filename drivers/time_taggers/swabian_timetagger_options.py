@@ -31,8 +31,8 @@ class TimeTaggerOptions(Options):
         None,
         ge=1,
         le=65535,
-        description="One START pulse in so many is let through, to keep the tag rate low; default: as the unit "
-        "has it.",
+        description="One START pulse in so many is let through, which keeps the tag rate low; "
+        "default: as the unit has it.",
     )
     edges: dict[int, Edge] = Field({}, description="Edge that counts, by input; default: rising.")
     trigger_level_v: dict[int, Volts] = Field(

@@ -1,6 +1,6 @@
 """From the resource string in the testbed file to a wire."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -13,7 +13,7 @@ from drivers.transport.remote_serial import remote_serial_channel
 from drivers.transport.serial import SerialChannel
 from drivers.transport.tcp import TcpChannel
 from drivers.transport.trace import Trace, TracedChannel
-from drivers.transport.transport import Dialogue, Transport
+from drivers.transport.transport import Transport
 from drivers.transport.visa import visa_channel
 from drivers.transport.zeromq import ZeroMqChannel
 
@@ -46,7 +46,6 @@ class Connector:
         *,
         timeout_s: float = 1.0,
         baud_rate: int = 9600,
-        on_reopen: Callable[[Dialogue], Awaitable[None]] | None = None,
     ) -> Transport:
         """Make the transport of one instrument; opens nothing.
 
@@ -54,9 +53,7 @@ class Connector:
             SettingError: The resource is malformed; the text says how to write it.
         """
         wire = self._wire(instrument, resource, baud_rate)
-        transport = Transport(instrument, wire, framing, timeout_s=timeout_s, trace=self._trace)
-        transport.on_reopen = on_reopen
-        return transport
+        return Transport(instrument, wire, framing, timeout_s=timeout_s, trace=self._trace)
 
     def channel(self, instrument: str, resource: str, *, baud_rate: int = 9600) -> Channel:
         """Make a bare channel, such as a tag stream; the trace shows the sizes of what passes.

@@ -11,7 +11,7 @@ from drivers.transport.framing import LINES, Framing
 from drivers.transport.line import Line
 from drivers.transport.trace import Trace
 
-__all__ = ["Dialogue", "Framing", "Transport"]
+__all__ = ["Dialogue", "Framing", "Hook", "Transport"]
 
 
 class Dialogue:
@@ -129,11 +129,17 @@ class Dialogue:
             raise
 
 
+Hook = Callable[[Dialogue], Awaitable[object]]
+"""What a driver does before a dialogue starts; it raises where the dialogue must not."""
+
+
 class Transport:
     """The link to one instrument, shared by whoever holds its driver.
 
     A failed link is not given up: the next dialogue closes it, opens it again, waits until it is
-    quiet and runs ``on_reopen`` before anything else. If that fails, the dialogue does not start.
+    quiet and sees whether it is still the same instrument. If that fails, the dialogue does not
+    start. What the instrument has to be set up with follows before anything else, but for an
+    urgent dialogue, which does without: it is then left for the next one that is not.
 
     Args:
         instrument: Name in errors and in the trace.
@@ -143,9 +149,10 @@ class Transport:
         trace: Traffic log, if wanted.
 
     Attributes:
-        on_reopen: Set by the driver: identify the instrument again and put back what a power cycle
-            would have lost. It talks through the dialogue that it gets, since the transport itself
-            is locked for the dialogue that waits.
+        on_reopen: Set by the driver: identify the instrument again. Like the next one it talks
+            through the dialogue that it gets, since the transport itself is locked for the
+            dialogue that waits.
+        on_set_up: Set by the driver: put back what a power cycle would have lost.
     """
 
     def __init__(
@@ -158,9 +165,11 @@ class Transport:
         trace: Trace | None = None,
     ) -> None:
         self.instrument = instrument
-        self.on_reopen: Callable[[Dialogue], Awaitable[None]] | None = None
+        self.on_reopen: Hook | None = None
+        self.on_set_up: Hook | None = None
         self._line = Line(instrument, channel, framing, timeout_s, trace)
         self._lock = asyncio.Lock()
+        self._is_set_up = True
 
     async def open(self) -> None:
         """Connect; nothing happens on a line that is connected and in step.
@@ -182,24 +191,35 @@ class Transport:
             await self._line.close()
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[Dialogue]:
+    async def exclusive(self, *, is_urgent: bool = False) -> AsyncIterator[Dialogue]:
         """Hold one dialogue under the lock.
 
         Whatever ends the block early leaves the line dirty, except errors that end an exchange in
         good order: the instrument refused, or nothing was sent.
 
+        Args:
+            is_urgent: It needs no more than that this is the right instrument: what makes it safe
+                must not depend on whether it takes its set-up.
+
         Raises:
             TransportError: Not open, or the line could not be recovered.
+            InstrumentError: Another instrument, or one that could not be set up again.
         """
         async with self._lock:
-            await self._put_in_step()
-            try:
+            await self._put_in_step(is_urgent=is_urgent)
+            with self._doubted_if_broken():
                 yield Dialogue(self._line)
-            except (SettingError, RejectedError):
-                raise
-            except BaseException:
-                self._line.is_dirty = True
-                raise
+
+    @asynccontextmanager
+    async def setting_up(self) -> AsyncIterator[Dialogue]:
+        """Hold the dialogue in which the driver sets the instrument up, after ``open``.
+
+        If it fails, that remains to be done before any dialogue that is not urgent.
+        """
+        async with self.exclusive(is_urgent=True) as dialogue:
+            self._is_set_up = False
+            yield dialogue
+            self._is_set_up = True
 
     async def query(self, text: str, *, timeout_s: float | None = None) -> str:
         """Ask one question that changes nothing; asked once more if the first try is lost.
@@ -221,24 +241,43 @@ class Transport:
         async with self.exclusive() as dialogue:
             return await dialogue.query(text, timeout_s=timeout_s)
 
-    async def _put_in_step(self) -> None:
+    async def _put_in_step(self, *, is_urgent: bool) -> None:
         if not self._line.is_wanted:
             raise TransportError(self.instrument, "the link is not open")
         self._line.drop_stale()
-        if not self._line.is_dirty:
-            return
         try:
-            await self._recover()
+            await self._take_up_again(is_urgent=is_urgent)
         except ReplyError:
             # An instrument that was slower than the drain has answered an old question. It answers
             # in order, so this time only another instrument gives a wrong reply.
-            await self._recover()
+            await self._take_up_again(is_urgent=is_urgent)
 
-    async def _recover(self) -> None:
-        await self._line.reopen()
-        if self.on_reopen is not None:
-            dialogue = Dialogue(self._line)
-            await self.on_reopen(dialogue)
-            if dialogue.has_failed:
-                raise TransportError(self.instrument, "not identified again after a lost link")
-        self._line.is_dirty = False
+    async def _take_up_again(self, *, is_urgent: bool) -> None:
+        if self._line.is_dirty:
+            await self._line.reopen()
+            self._is_set_up = False
+            await self._run(self.on_reopen, "not identified again after a lost link")
+            self._line.is_dirty = False
+        if not (is_urgent or self._is_set_up):
+            with self._doubted_if_broken():
+                await self._run(self.on_set_up, "not set up again after a lost link")
+            self._is_set_up = True
+
+    async def _run(self, hook: Hook | None, problem: str) -> None:
+        if hook is None:
+            return
+        dialogue = Dialogue(self._line)
+        await hook(dialogue)
+        if dialogue.has_failed:
+            raise TransportError(self.instrument, problem)
+
+    @contextmanager
+    def _doubted_if_broken(self) -> Iterator[None]:
+        """Leave the line dirty, unless the block ends in good order, refused perhaps."""
+        try:
+            yield
+        except (SettingError, RejectedError):
+            raise
+        except BaseException:
+            self._line.is_dirty = True
+            raise

@@ -2,8 +2,10 @@
 
 By raw socket (port 5025), USB or LAN through VISA. A static phase or bias voltage is the function
 ``DC`` with ``VOLT:OFFS``. Changing the load rescales what the generator sends, so that load and
-function are set only while the output is off; with the output on they must be right already. An
-output that is found off is switched on at its rest voltage whenever the link is opened.
+function are set only while the output is off; with the output on they must be right already, and
+are asked for before every voltage. An output that is found off is switched on at its rest voltage
+whenever the link is opened; ``make_safe`` switches one off that somebody has set up otherwise, puts
+that right and switches it on at rest.
 
 Weak facts, to be checked on first contact with a unit: the reach of the offset with a load, taken
 as 4.995 V into 50 ohm and twice that into an open end; that ``OUTP:LOAD?`` answers 9.9E37 for an
@@ -26,7 +28,7 @@ from drivers.scpi import (
     query_float,
     query_identity,
     query_int,
-    refuse_errors,
+    tell,
 )
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
@@ -80,23 +82,25 @@ class Keysight33500(VoltageSource):
         identity = await query_identity(link)
         is_maker = identity.manufacturer.upper().startswith(MAKERS)
         if not (is_maker and identity.model.startswith(FAMILIES)):
-            raise self._is_another(identity, "33500B or 33600A")
+            raise self._another_model("33500B or 33600A", sent="*IDN?", received=identity)
         return identity
 
-    async def _set_up(self, link: Dialogue, *, is_on: bool) -> None:
-        await pop_errors(link)  # what others left there
+    async def _forget_errors(self, link: Dialogue) -> None:
+        await pop_errors(link)
+
+    async def _ensure_function(self, link: Dialogue, *, may_set: bool) -> None:
         load = "INF" if self._options.load == "open" else "50"
-        await self._ensure(link, f"{self._output}:LOAD", load, _load, may_set=not is_on)
-        await self._ensure(link, f"{self._source}:FUNC", "DC", str.upper, may_set=not is_on)
+        await self._ensure(link, f"{self._output}:LOAD", load, _load, may_set=may_set)
+        await self._ensure(link, f"{self._source}:FUNC", "DC", str.upper, may_set=may_set)
 
     async def _is_on(self, link: Dialogue) -> bool:
         return bool(await query_int(link, f"{self._output}?"))
 
-    async def _switch_on(self, link: Dialogue) -> None:
-        await self._command(link, f"{self._output} 1")
+    async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
+        await tell(link, f"{self._output} {int(is_on)}")
 
     async def _send(self, link: Dialogue, voltage_v: float) -> None:
-        await self._command(link, f"{self._source}:VOLT:OFFS {voltage_v:.4f}")
+        await tell(link, f"{self._source}:VOLT:OFFS {voltage_v:.4f}")
 
     async def _read_level(self, link: Dialogue) -> float:
         return await query_float(link, f"{self._source}:VOLT:OFFS?")
@@ -114,12 +118,8 @@ class Keysight33500(VoltageSource):
         if understood(reply) == value:
             return
         if not may_set:
-            raise self._is_on_otherwise(f"{header}?", reply)
-        await self._command(link, f"{header} {value}")
-
-    async def _command(self, link: Dialogue, command: str) -> None:
-        await link.write(command)
-        await refuse_errors(link, command)
+            raise self._set_up_otherwise(f"{header}?", reply)
+        await tell(link, f"{header} {value}")
 
 
 def _load(reply: str) -> str:

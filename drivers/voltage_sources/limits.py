@@ -1,34 +1,15 @@
 """What every voltage source may be told in a testbed file."""
 
-from typing import Self
+from pydantic import Field
 
-from pydantic import Field, model_validator
-
-from drivers.registry import Options
+from drivers.limits import VoltageLimits
 
 
-class VoltageOptions(Options):
+class VoltageOptions(VoltageLimits):
     """Limits of one output, and where it rests."""
 
-    min_voltage_v: float = Field(0.0, description="Lowest voltage sent, V.")
-    max_voltage_v: float = Field(1.0, description="Highest voltage sent, V.")
-    rest_voltage_v: float = Field(0.0, description="Voltage of the safe state, V.")
     settle_s: float = Field(0.0, ge=0, le=60, description="How long the load takes to follow, s.")
     timeout_s: float = Field(1.0, gt=0, le=60, description="Longest wait for a reply, s.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.min_voltage_v < self.max_voltage_v:
-            raise ValueError(
-                f"min_voltage_v {self.min_voltage_v:g} must be below max_voltage_v "
-                f"{self.max_voltage_v:g}"
-            )
-        if not self.min_voltage_v <= self.rest_voltage_v <= self.max_voltage_v:
-            raise ValueError(
-                f"rest_voltage_v {self.rest_voltage_v:g} lies outside min_voltage_v "
-                f"{self.min_voltage_v:g} to max_voltage_v {self.max_voltage_v:g}"
-            )
-        return self
 
     def check_reach(self, lowest_v: float, highest_v: float, what: str) -> None:
         """Raise ValueError where the limits exceed what the instrument can do."""

@@ -78,20 +78,24 @@ class Sdg(VoltageSource):
     async def _identify(self, link: Dialogue) -> Identity:
         identity = await query_identity(link)
         if not identity.model.upper().startswith("SDG"):
-            raise self._is_another(identity, "SDG")
+            raise self._another_model("SDG", sent="*IDN?", received=identity)
         return identity
 
-    async def _set_up(self, link: Dialogue, *, is_on: bool) -> None:
-        output = await self._pairs(link, "OUTP", {"LOAD"}, skips_state=True)
-        if output["LOAD"].upper() != self._load:
-            if is_on:
-                raise self._is_on_otherwise(f"{self._channel}:OUTP?", output["LOAD"])
-            await link.write(f"{self._channel}:OUTP LOAD,{self._load}")
-        waveform = await self._pairs(link, "BSWV", {"WVTP"})
-        if waveform["WVTP"].upper() != "DC":
-            if is_on:
-                raise self._is_on_otherwise(f"{self._channel}:BSWV?", waveform["WVTP"])
-            await link.write(f"{self._channel}:BSWV WVTP,DC")
+    async def _ensure_function(self, link: Dialogue, *, may_set: bool) -> None:
+        for node, key, wanted in (("OUTP", "LOAD", self._load), ("BSWV", "WVTP", "DC")):
+            found = await self._value(link, node, key)
+            if found == wanted:
+                continue
+            if not may_set:
+                raise self._set_up_otherwise(f"{self._channel}:{node}?", found)
+            command = f"{self._channel}:{node} {key},{wanted}"
+            await link.write(command)
+            if (found := await self._value(link, node, key)) != wanted:
+                raise ReplyError(self.name, "not taken", sent=command, received=found)
+
+    async def _value(self, link: Dialogue, node: str, key: str) -> str:
+        pairs = await self._pairs(link, node, {key}, skips_state=node == "OUTP")
+        return pairs[key].upper()
 
     async def _is_on(self, link: Dialogue) -> bool:
         question = f"{self._channel}:OUTP?"
@@ -101,8 +105,11 @@ class Sdg(VoltageSource):
             raise ReplyError(self.name, "neither on nor off", sent=question, received=reply)
         return state == "ON"
 
-    async def _switch_on(self, link: Dialogue) -> None:
-        await link.write(f"{self._channel}:OUTP ON")
+    async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
+        state = "ON" if is_on else "OFF"
+        await link.write(f"{self._channel}:OUTP {state}")
+        if await self._is_on(link) is not is_on:
+            raise ReplyError(self.name, f"the output is not {state}", sent=f"OUTP {state}")
 
     async def _send(self, link: Dialogue, voltage_v: float) -> None:
         await link.write(f"{self._channel}:BSWV OFST,{voltage_v:.3f}")

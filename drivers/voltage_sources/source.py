@@ -1,20 +1,26 @@
 """What all sources of one voltage have in common; each adds its own dialogue."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 
-from drivers.errors import ReplyError
+from drivers.errors import InstrumentError, RejectedError, ReplyError
+from drivers.linked import LinkedInstrument
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
-from drivers.roles import Actuator, Health, Identity
+from drivers.roles import Actuator
 from drivers.transport.transport import Dialogue, Transport
 from drivers.voltage_sources.limits import VoltageOptions, inward
 
 
-class VoltageSource(ABC):
+class VoltageSource(LinkedInstrument):
     """One output that holds a voltage.
 
     An output that is found off is switched on at its rest voltage whenever the link is opened: a
     floating electrode drifts. One that is on stays as it is.
+
+    A number means volts at the output only with the right function, range and load, and anybody may
+    change those at the front panel. They are asked for before every voltage is set or read, and
+    never changed under an output that is on: ``make_safe`` switches it off first, and leaves it off
+    where they cannot be put right.
 
     Args:
         name: Name in the testbed file.
@@ -33,36 +39,17 @@ class VoltageSource(ABC):
         *,
         tolerance_v: float | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, transport)
         self._limits = options
         self._resolution_v = resolution_v
         self._tolerance_v = resolution_v if tolerance_v is None else tolerance_v
-        self._transport = transport
-        self._transport.on_reopen = self._take_up_again
-
-    async def open(self) -> Identity:
-        """Open the link, check the model and set up what the output needs.
-
-        Raises:
-            ReplyError: Another model, or its output is on and set up otherwise than configured.
-            RejectedError: The unit refused a setting.
-            TransportError: No link, or no answer.
-        """
-        await self._transport.open()
-        async with self._transport.exclusive() as link:
-            return await self._take_up(link)
-
-    async def identify(self) -> Identity:
-        """Ask who it is; raises as ``open`` does."""
-        async with self._transport.exclusive() as link:
-            return await self._identify(link)
 
     async def set_voltage(self, voltage_v: float) -> float:
         """Set the voltage and return what was read back, V.
 
         Raises:
             SettingError: Outside the limits; nothing was sent.
-            RejectedError: The unit refused; the old voltage stands.
+            RejectedError: The unit refused, or somebody has set it up otherwise; nothing changed.
             ReplyError: Another voltage was read back than was set.
             TransportError: Link lost; the voltage is unknown until read again.
         """
@@ -70,26 +57,25 @@ class VoltageSource(ABC):
         span_v = limits.min_voltage_v, limits.max_voltage_v
         check_within(self.name, "voltage", voltage_v, *span_v, "V")
         async with self._transport.exclusive() as link:
+            await self._ensure_function(link, may_set=False)
             with unknown_if_lost(self.name, "the voltage"):
                 await self._send_inward(link, voltage_v)
                 return await self._confirm(link, voltage_v)
 
     async def read_voltage(self) -> float:
-        """Read the voltage in force, V; 0 while the output is off."""
+        """Read the voltage in force, V; 0 while the output is off.
+
+        Raises:
+            RejectedError: Somebody has set the unit up otherwise: it may give anything.
+            ReplyError: A reply does not parse.
+            TransportError: Link lost.
+        """
         async with self._transport.exclusive() as link:
             return await self._read(link)
 
     async def make_safe(self) -> None:
-        """Take the output to its rest voltage; raises the first failure at the end."""
+        """Take the output to its rest voltage, or off if that fails; raises the first failure."""
         await carry_out_all(self._transport, [self._rest])
-
-    async def close(self) -> None:
-        """Close the link; the output stays."""
-        await self._transport.close()
-
-    def health(self) -> Health:
-        """Tell how the link has fared."""
-        return self._transport.health()
 
     def actuators(self) -> Mapping[str, Actuator]:
         """The one output, ``voltage``, V."""
@@ -106,21 +92,27 @@ class VoltageSource(ABC):
             )
         }
 
-    @abstractmethod
-    async def _identify(self, link: Dialogue) -> Identity:
-        """Ask who it is; raise ReplyError if it is another model."""
+    async def _forget_errors(self, link: Dialogue) -> None:
+        """Drop the errors that others left in the unit, where it keeps any."""
 
-    @abstractmethod
-    async def _set_up(self, link: Dialogue, *, is_on: bool) -> None:
-        """Choose function, range and the like; raise where that cannot be done with output on."""
+    async def _ensure_function(self, link: Dialogue, *, may_set: bool) -> None:
+        """See to it that a number means volts at the output: function, range, load.
+
+        Raises:
+            RejectedError: It does not, and may not be set since the output may be on; or the unit
+                refused.
+        """
+
+    async def _ensure_protection(self, link: Dialogue) -> None:
+        """Set what protects the load and may be set at any time, where there is such."""
 
     @abstractmethod
     async def _is_on(self, link: Dialogue) -> bool:
         """Whether the output is on."""
 
     @abstractmethod
-    async def _switch_on(self, link: Dialogue) -> None:
-        """Switch the output on."""
+    async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
+        """Switch the output on or off."""
 
     @abstractmethod
     async def _send(self, link: Dialogue, voltage_v: float) -> None:
@@ -131,26 +123,35 @@ class VoltageSource(ABC):
         """Read the voltage that is set, V, whether the output is on or off."""
 
     async def _read(self, link: Dialogue) -> float:
-        is_on = await self._is_on(link)
-        return await self._read_level(link) if is_on else 0.0
+        if not await self._is_on(link):
+            return 0.0
+        await self._ensure_function(link, may_set=False)
+        return await self._read_level(link)
 
-    async def _take_up(self, link: Dialogue) -> Identity:
-        identity = await self._identify(link)
+    async def _set_up(self, link: Dialogue) -> None:
         is_on = await self._is_on(link)
-        await self._set_up(link, is_on=is_on)
+        await self._forget_errors(link)
+        await self._ensure_function(link, may_set=not is_on)
+        await self._ensure_protection(link)
         if not is_on:
-            await self._rest(link)
-        return identity
-
-    async def _take_up_again(self, link: Dialogue) -> None:
-        await self._take_up(link)
+            await self._go_to_rest(link)
 
     async def _rest(self, link: Dialogue) -> None:
+        """Go to the rest voltage, in any state."""
+        try:
+            await self._ensure_function(link, may_set=False)
+        except InstrumentError:
+            await self._switch(link, is_on=False)  # nobody knows what another number would do
+            await self._ensure_function(link, may_set=True)
+            await self._ensure_protection(link)
+        await self._go_to_rest(link)
+
+    async def _go_to_rest(self, link: Dialogue) -> None:
         """Go to the rest voltage, and switch the output on if it was off."""
         rest_v = self._limits.rest_voltage_v
         await self._send_inward(link, rest_v)
         if not await self._is_on(link):
-            await self._switch_on(link)
+            await self._switch(link, is_on=True)
         await self._confirm(link, rest_v)
 
     async def _send_inward(self, link: Dialogue, voltage_v: float) -> None:
@@ -163,13 +164,9 @@ class VoltageSource(ABC):
             raise ReplyError(self.name, problem)
         return read_v
 
-    def _is_on_otherwise(self, question: str, answer: str) -> ReplyError:
+    def _set_up_otherwise(self, question: str, answer: str) -> RejectedError:
         problem = (
-            "its output is on and set up otherwise than configured; switch the output off at the "
-            "front panel, or correct the file"
+            "set up otherwise than configured, which is not changed while the output may be on; "
+            "make it safe, switch the output off at the front panel, or correct the file"
         )
-        return ReplyError(self.name, problem, sent=question, received=answer)
-
-    def _is_another(self, identity: object, wanted: str) -> ReplyError:
-        problem = f"this is no {wanted}: is it the instrument you configured?"
-        return ReplyError(self.name, problem, sent="*IDN?", received=str(identity))
+        return RejectedError(self.name, problem, sent=question, received=answer)

@@ -8,7 +8,7 @@ has come. The driver never resets the mainframe (``SRST``): that would reset its
 A mainframe holds several modules on one line, but each driver opens its own: only one SIM928 of a
 mainframe can be used so.
 
-Weak facts, to be checked on first contact with a unit: ``OPON`` and ``EXON?`` (one public driver);
+Weak facts, to be checked on first contact with a unit: ``OPON``, ``OPOF`` and ``EXON?`` (one public driver);
 that ``LEXE?`` and ``LCME?`` are cleared by being read; the text of ``*IDN?``.
 
 Source: Qcodes_contrib_drivers (drivers/StanfordResearchSystems/SIM928.py).
@@ -74,7 +74,7 @@ class Sim928(VoltageSource):
     async def _identify(self, link: Dialogue) -> Identity:
         mainframe = await link.query("*IDN?")
         if "SIM900" not in mainframe:
-            raise self._is_another(mainframe, "SIM900")
+            raise self._another_model("SIM900", sent="*IDN?", received=mainframe)
         present = await self._present(link)
         if self._slot not in present:
             slots = ", ".join(map(str, present)) or "none"
@@ -86,7 +86,9 @@ class Sim928(VoltageSource):
         answer = await self._ask(link, "*IDN?")
         fields = [field.strip() for field in answer.split(",")]
         if len(fields) != 4 or fields[1] != "SIM928":
-            raise self._is_another(answer, f"SIM928 (in slot {self._slot})")
+            raise self._another_model(
+                f"SIM928 (in slot {self._slot})", sent="*IDN?", received=answer
+            )
         return Identity(*fields)
 
     async def _present(self, link: Dialogue) -> list[int]:
@@ -99,9 +101,9 @@ class Sim928(VoltageSource):
             raise ReplyError(self.name, problem, sent="CTCR?", received=reply) from None
         return [slot for slot in range(1, 10) if mask & 1 << (slot - 1)]
 
-    async def _set_up(self, link: Dialogue, *, is_on: bool) -> None:
+    async def _forget_errors(self, link: Dialogue) -> None:
         for question in ("LEXE?", "LCME?"):
-            await self._ask(link, question)  # errors that others left there
+            await self._ask(link, question)
 
     async def _is_on(self, link: Dialogue) -> bool:
         answer = await self._ask(link, "EXON?")
@@ -109,8 +111,8 @@ class Sim928(VoltageSource):
             raise ReplyError(self.name, "neither on nor off", sent="EXON?", received=answer)
         return answer in ("1", "ON")
 
-    async def _switch_on(self, link: Dialogue) -> None:
-        await self._command(link, "OPON")
+    async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
+        await self._command(link, "OPON" if is_on else "OPOF")
 
     async def _send(self, link: Dialogue, voltage_v: float) -> None:
         await self._command(link, f"VOLT {voltage_v:.3f}")

@@ -1,9 +1,11 @@
 """Yokogawa GS200 DC voltage source, over SCPI (USB, GPIB or LAN through VISA, or a raw socket).
 
 The driver works the source in voltage mode on one range, so that no setting changes the range by
-itself: a range switched under load is a glitch. Function, range and current limit are set only
-while the output is off; with the output on they must be right already. An output that is found off
-is switched on at its rest voltage whenever the link is opened, since a floating electrode drifts.
+itself: a range switched under load is a glitch. Function and range are set only while the output is
+off; with the output on they must be right already, and are asked for before every voltage. An
+output that is found off is switched on at its rest voltage whenever the link is opened, since a
+floating electrode drifts; ``make_safe`` switches one off that somebody has set up otherwise, puts
+that right and switches it on at rest.
 
 Weak facts, to be checked on first contact with a unit: that the level reads back as it was sent,
 rounded to the range's resolution; that ``:SYSTem:ERRor?`` answers ``0,"No Error"`` when empty.
@@ -18,7 +20,7 @@ from pydantic import Field, model_validator
 
 from drivers.registry import register
 from drivers.roles import Identity
-from drivers.scpi import pop_errors, query_float, query_identity, query_int, refuse_errors
+from drivers.scpi import pop_errors, query_float, query_identity, query_int, tell
 from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue
 from drivers.voltage_sources.limits import VoltageOptions
@@ -29,7 +31,6 @@ RESOLUTION_V: Mapping[float, float] = {0.01: 1e-7, 0.1: 1e-6, 1.0: 1e-5, 10.0: 1
 
 OVERRANGE = 1.2
 LARGEST_V = 32.0
-NEXT_ERROR = ":SYST:ERR?"
 
 
 class Gs200Options(VoltageOptions):
@@ -71,28 +72,32 @@ class Gs200(VoltageSource):
     async def _identify(self, link: Dialogue) -> Identity:
         identity = await query_identity(link)
         if not identity.model.startswith("GS2"):
-            raise self._is_another(identity, "GS200")
+            raise self._another_model("GS200", sent="*IDN?", received=identity)
         return identity
 
-    async def _set_up(self, link: Dialogue, *, is_on: bool) -> None:
-        await pop_errors(link, NEXT_ERROR)  # what others left there
+    async def _forget_errors(self, link: Dialogue) -> None:
+        await pop_errors(link)
+
+    async def _ensure_function(self, link: Dialogue, *, may_set: bool) -> None:
         function = await link.query(":SOUR:FUNC?")
         if not function.upper().startswith("VOLT"):
-            if is_on:
-                raise self._is_on_otherwise(":SOUR:FUNC?", function)
-            await self._command(link, ":SOUR:FUNC VOLT")
-        options = self._options
-        await self._ensure(link, ":SOUR:RANG", options.range_v, may_set=not is_on)
-        await self._ensure(link, ":SOUR:PROT:CURR", options.current_limit_a, may_set=True)
+            if not may_set:
+                raise self._set_up_otherwise(":SOUR:FUNC?", function)
+            await tell(link, ":SOUR:FUNC VOLT")
+        await self._ensure(link, ":SOUR:RANG", self._options.range_v, may_set=may_set)
+
+    async def _ensure_protection(self, link: Dialogue) -> None:
+        limit_a = self._options.current_limit_a
+        await self._ensure(link, ":SOUR:PROT:CURR", limit_a, may_set=True)
 
     async def _is_on(self, link: Dialogue) -> bool:
         return bool(await query_int(link, ":OUTP:STAT?"))
 
-    async def _switch_on(self, link: Dialogue) -> None:
-        await self._command(link, ":OUTP:STAT 1")
+    async def _switch(self, link: Dialogue, *, is_on: bool) -> None:
+        await tell(link, f":OUTP:STAT {int(is_on)}")
 
     async def _send(self, link: Dialogue, voltage_v: float) -> None:
-        await self._command(link, f":SOUR:LEV {voltage_v:.7f}")
+        await tell(link, f":SOUR:LEV {voltage_v:.7f}")
 
     async def _read_level(self, link: Dialogue) -> float:
         return await query_float(link, ":SOUR:LEV?")
@@ -102,9 +107,5 @@ class Gs200(VoltageSource):
         if abs(read - value) <= 1e-6 * abs(value):
             return
         if not may_set:
-            raise self._is_on_otherwise(f"{header}?", f"{read:g}")
-        await self._command(link, f"{header} {value:g}")
-
-    async def _command(self, link: Dialogue, command: str) -> None:
-        await link.write(command)
-        await refuse_errors(link, command, NEXT_ERROR)
+            raise self._set_up_otherwise(f"{header}?", f"{read:g}")
+        await tell(link, f"{header} {value:g}")

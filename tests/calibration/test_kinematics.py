@@ -73,6 +73,20 @@ def test_with_less_than_a_period_most_fibres_are_still_aligned_within_the_limits
     assert np.mean(remaining < 1e-3) > 0.8
 
 
+def test_locally_no_drive_goes_over_to_the_other_limit() -> None:
+    rng = np.random.default_rng(5)
+    span = np.array([[0.0] * 4, [3.5] * 4])
+    fibres, start = CHAIN.draw(rng, 300), np.full((300, 4), 3.3)
+
+    far, near = (
+        align(CHAIN, fibres, start, span, steps=1, is_local=is_local)[0]
+        for is_local in (False, True)
+    )
+
+    assert near.min() > 3.3 - 2.5 / np.pi - 1e-9  # one step of a radian
+    assert far.min() == 0
+
+
 def test_the_shortest_step_makes_the_turn_and_nothing_else() -> None:
     rng = np.random.default_rng(4)
     effect = rng.normal(size=(5, 3, 4))

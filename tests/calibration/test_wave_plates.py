@@ -13,7 +13,7 @@ from calibration.parameters import Parameters
 from calibration.posterior import MISFIT_RATIO, Observations, RotationPosterior, fit
 from calibration.sampler import Advice, RotationSampler
 from calibration.tracker import Tracker
-from calibration.wave_plates import WavePlateChain, prior_of_widths
+from calibration.wave_plates import WavePlateChain
 
 RNG = np.random.default_rng
 CHAIN = WavePlateChain.nominal(centre_deg=80.0)
@@ -24,12 +24,12 @@ PADDLES = ("p1", "p2", "p3")
 def truth_of(twin: PaddleTwin) -> Parameters:
     """Describe a twin as it was built, without the gauge; angles count from 0."""
     nominal = 2 * np.pi * np.array(RETARDANCE_WAVES)
-    retardance = twin._retardance_rad - nominal
     twist = 1 - twin._axis_rad_per_deg / np.radians(2)
+    parts = [twin._retardance_rad - nominal, twin._azimuth_rad, np.zeros(3), [twist]]
     return Parameters(
         fibre=twin._fibre[None],
         receiver=twin._receiver[None],
-        errors=np.concatenate([retardance, twin._azimuth_rad, [twist]])[None],
+        errors=np.concatenate(parts)[None],
         log_floor=np.log([twin.floor]),
     )
 
@@ -50,20 +50,38 @@ def test_the_model_predicts_what_an_independent_twin_counts(twist: float) -> Non
         assert np.allclose(errors / counts, expected, atol=2e-5)
 
 
-def test_the_fibres_absorb_what_the_gauge_fixes_at_zero() -> None:
+def test_the_fibres_absorb_a_common_offset() -> None:
     whole = truth_of(PaddleTwin(6, PaddleOptions(twist=0.05)))
     chain, offset = WavePlateChain.nominal(), whole.errors[0, 3]
     about_s3 = rotation.exp(np.array([0.0, 0.0, offset]))
+    shifted = whole.errors.copy()
+    shifted[:, 3:6] -= offset
     fixed = Parameters(
-        fibre=about_s3.T @ whole.fibre,
-        receiver=whole.receiver @ about_s3,
-        errors=whole.errors - offset * np.array([0, 0, 0, 1, 1, 1, 0]),
-        log_floor=whole.log_floor,
+        about_s3.T @ whole.fibre, whole.receiver @ about_s3, shifted, whole.log_floor
     )
 
     predicted = chain.error_probability(fixed, angles(7, 6))
 
     assert np.allclose(predicted, chain.error_probability(whole, angles(7, 6)))
+
+
+def test_a_half_wave_plate_s_offset_becomes_a_small_retardance_about_any_axis() -> None:
+    whole = truth_of(PaddleTwin(8))
+    chain, (excess, offset) = WavePlateChain.nominal(), whole.errors[0, [1, 4]]
+    # exp(excess n) = exp(along e1) exp(across e2) exp(about e3) in the frame of the plate
+    turn = rotation.exp(excess * np.array([np.cos(offset), np.sin(offset), 0.0]))
+    across = np.arcsin(turn[0, 2])
+    along, about = np.arctan2(-turn[1, 2], turn[2, 2]), np.arctan2(-turn[0, 1], turn[0, 0])
+    fixed = whole.errors.copy()
+    fixed[:, [1, 4, 7]] = along, 0.0, across
+    fixed[:, 3] += about
+    fixed[:, 5] -= 2 * offset
+    before, behind = (rotation.exp(np.array([0.0, 0.0, a])) for a in (about, 2 * offset))
+    moved = Parameters(before @ whole.fibre, whole.receiver @ behind, fixed, whole.log_floor)
+
+    predicted = chain.error_probability(moved, angles(9, 6))
+
+    assert np.allclose(predicted, chain.error_probability(whole, angles(9, 6)))
 
 
 def test_every_derivative_agrees_with_a_difference_quotient() -> None:
@@ -113,24 +131,58 @@ def test_a_whole_period_changes_nothing() -> None:
 
 
 def test_draws_follow_the_prior_s_widths() -> None:
-    prior = prior_of_widths(3, retardance_waves=0.05, twist=0.1, twist_sigma=0.02)
-    drawn = CHAIN.with_prior(prior).draw(RNG(14), 4000)
+    chain = WavePlateChain.nominal(retardance_sigma_waves=0.05, twist=0.1, twist_sigma=0.02)
+    retardance, offset, crosswise = np.split(chain.draw(RNG(14), 4000).errors[:, :-1], 3, axis=-1)
+    twist = chain.draw(RNG(14), 4000).errors[:, -1]
 
-    assert drawn.errors[:, :3].std() == pytest.approx(2 * np.pi * 0.05, rel=0.05)
-    assert not drawn.errors[:, 3].any()
-    assert np.ptp(drawn.errors[:, 4:6]) > 6
-    assert drawn.errors[:, 6].mean() == pytest.approx(0.1, abs=0.002)
-    assert drawn.errors[:, 6].std() == pytest.approx(0.02, rel=0.05)
+    assert retardance.std(axis=0) == pytest.approx([2 * np.pi * 0.05] * 3, rel=0.05)
+    assert crosswise.std(axis=0) == pytest.approx([0, 2 * np.pi * 0.05, 0], rel=0.05)
+    assert not offset[:, :2].any()
+    assert np.ptp(offset[:, 2]) > 6
+    assert twist.mean() == pytest.approx(0.1, abs=0.002)
+    assert twist.std() == pytest.approx(0.02, rel=0.05)
 
 
-@pytest.mark.parametrize("waves", [(0.25, 0.5), (0.25, 0.0, 0.25), (0.25, 1.0, 0.25)])
+@pytest.mark.parametrize("middle_waves", [0.45, 0.38])
+def test_only_a_plate_near_half_a_wave_is_described_as_one(middle_waves: float) -> None:
+    chain = WavePlateChain.nominal((0.25, middle_waves, 0.25))
+
+    drawn = chain.draw(RNG(15), 4000)
+
+    is_half_wave = chain.retardance_rad[1] == np.pi
+    assert is_half_wave == (middle_waves == 0.45)
+    spread = np.hypot(0.02, 0.05 if is_half_wave else 0.0)
+    assert drawn.errors[:, 1].std() == pytest.approx(2 * np.pi * spread, rel=0.05)
+    assert (np.ptp(drawn.errors[:, 4]) > 6) == (not is_half_wave)
+
+
+@pytest.mark.parametrize(
+    "waves", [(0.25, 0.5), (0.25, 0.0, 0.25), (0.25, 1.0, 0.25), (0.5, 0.5, 0.5)]
+)
 def test_an_impossible_controller_is_refused(waves: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"three or more|between 0 and 1"):
+    with pytest.raises(ValueError, match=r"three or more|between 0 and 1|half-wave"):
         WavePlateChain.nominal(waves)
 
 
+@pytest.mark.parametrize("waves", [(0.5, 0.25, 0.25), (0.25, 0.5, 0.25, 0.25), (0.3, 0.3, 0.3)])
+def test_other_orders_and_numbers_of_plates_are_described_too(waves: tuple[float, ...]) -> None:
+    chain = WavePlateChain.nominal(waves)
+    at, settings = chain.draw(RNG(16), 2), RNG(17).uniform(0, 170, (3, len(waves)))
+
+    _, slope = chain.linearise(at, settings)
+
+    for direction in range(chain.size):
+        tangent = np.zeros((2, chain.size))
+        tangent[:, direction] = 1e-6
+        above = chain.error_probability(chain.step(at, tangent), settings)
+        below = chain.error_probability(chain.step(at, -tangent), settings)
+        assert np.allclose(
+            slope[:, :, direction], (above - below).reshape(2, 3, 4) / 2e-6, atol=1e-7
+        )
+
+
 def test_any_fibre_can_be_aligned_where_nothing_limits_the_angles() -> None:
-    perfect = CHAIN.with_prior(prior_of_widths(3, retardance_waves=1e-9, twist=0, twist_sigma=1e-9))
+    perfect = WavePlateChain.nominal(retardance_sigma_waves=1e-9, twist=0.0, twist_sigma=1e-9)
     fibres, whole_turn = perfect.draw(RNG(4), 60), np.array([[0.0] * 3, [180.0] * 3])
     starts = RNG(5).uniform(0, 180, (6, 60, 3))
 

@@ -31,6 +31,7 @@ from drivers.roles import (
     StateSource,
     TagStreamer,
     TimeTagger,
+    roles_of,
 )
 from drivers.settable import Settable, settables
 from drivers.transport.channel import ChannelError
@@ -392,9 +393,10 @@ class Hasty:
 def simulated(config: Testbed, name: str, *, is_hasty: bool = False) -> SimulatedBench:
     """Build a bench of one instrument on a link that stands still."""
     still = config.simulation.model_copy(update={"drift_rad_per_sqrt_s": 0.0})
-    light = config.light.model_copy(update={"attenuator": name})
     entry = config.instruments[name]
-    alone = {"instruments": {name: entry}, "simulation": still, "light": light}
+    alone: dict[str, Any] = {"instruments": {name: entry}, "simulation": still}
+    if "Attenuator" in roles_of(driver_entry(entry.kind).driver):
+        alone["light"] = config.light.model_copy(update={"attenuator": name})
     bench = build_bench(config.model_copy(update=alone), "contract", SEED)
     if not is_hasty:
         return bench

@@ -12,11 +12,11 @@ import zmq.asyncio
 
 from sim.bench import SimulatedBench, SimulatedInstrument
 from sim.endpoints.memory import MemoryChannel
-from sim.epc400 import Epc400Settings
-from sim.id900 import Id900Settings
-from sim.n77xx import N77xxSettings
+from sim.instruments.epc400 import Epc400Settings
+from sim.instruments.id900 import Id900Settings
+from sim.instruments.n77xx import N77xxSettings
+from sim.instruments.state_source import StateSourceSettings
 from sim.record import Limits
-from sim.state_source import StateSourceSettings
 from sim.virtual_time import run
 
 INSTRUMENTS = (

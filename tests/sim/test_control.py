@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sim.bench import SimulatedBench, SimulatedInstrument
 from sim.control import answer_request, ask, serve_control
-from sim.epc400 import Epc400Settings
+from sim.instruments.epc400 import Epc400Settings
 from sim.record import Limits
 from sim.virtual_time import run
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.dd100 import Dd100, Dd100Settings
 from sim.endpoints.service import SelfActing
+from sim.instruments.dd100 import Dd100, Dd100Settings
 from sim.record import REJECTED, Limits, Record
 from sim.voa import AttenuatorModel
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.epc400 import Epc400, Epc400Settings
+from sim.instruments.epc400 import Epc400, Epc400Settings
 from sim.record import REJECTED, Limits, Record
 
 

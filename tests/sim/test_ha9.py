@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.ha9 import Ha9, Ha9Settings
+from sim.instruments.ha9 import Ha9, Ha9Settings
 from sim.record import REJECTED, Limits, Record
 from sim.voa import AttenuatorModel
 

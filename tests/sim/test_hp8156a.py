@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.hp8156a import Hp8156a, Hp8156aSettings
+from sim.instruments.hp8156a import Hp8156a, Hp8156aSettings
 from sim.record import REJECTED, Limits, Record
 from sim.voa import AttenuatorModel
 

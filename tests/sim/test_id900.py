@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sim.id900 import Id900, Id900Settings
+from sim.instruments.id900 import Id900, Id900Settings
+from sim.polarization_twin import PolarizationTwinSettings
 from sim.record import REJECTED, Record
-from sim.twin import Twin, TwinSettings
 from sim.wire import Reply
 
 
@@ -507,7 +507,7 @@ def test_a_configuration_can_be_loaded() -> None:
 def test_the_same_seed_gives_the_same_bytes() -> None:
     def stream(seed: int) -> list[bytes]:
         bench = Bench()
-        twin = Twin(TwinSettings(seed=seed), start_s=0.0)
+        twin = PolarizationTwinSettings(seed=seed).build(start_s=0.0)
         bench.unit = Id900("tagger", twin, bench.record)
         twin.attenuator.set_shutter(True, 0.0)
         bench.arm(1, 2, 3, 4, duration_ps=10**11)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.lcc25 import Lcc25, Lcc25Settings
+from sim.instruments.lcc25 import Lcc25, Lcc25Settings
 from sim.record import REJECTED, Limits, Record
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.mbx import Mbx, MbxSettings
+from sim.instruments.mbx import Mbx, MbxSettings
 from sim.record import REJECTED, Limits, Record
 from sim.voa import AttenuatorModel
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.mdt693b import Mdt693b, Mdt693bSettings
+from sim.instruments.mdt693b import Mdt693b, Mdt693bSettings
 from sim.record import REJECTED, Limits, Record
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.meerstetter import Meerstetter, MeerstetterSettings
+from sim.instruments.meerstetter import Meerstetter, MeerstetterSettings
 from sim.record import REJECTED, Limits, Record
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from sim.endpoints.memory import Link, MemoryChannel
 from sim.endpoints.service import LATE_S, Clock, ServedInstrument
+from sim.instruments.state_source import StateSource
 from sim.record import Record
-from sim.state_source import StateSource
 from sim.virtual_time import run
 
 

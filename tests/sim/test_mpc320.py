@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.mpc320 import SILENT_AFTER, Mpc320, Mpc320Settings
+from sim.instruments.mpc320 import SILENT_AFTER, Mpc320, Mpc320Settings
 from sim.record import REJECTED, Limits, Record
 
 MOVE_1_TO_685 = "53 04 06 00 d0 01 01 00 ad 02 00 00"

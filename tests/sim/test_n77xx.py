@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.n77xx import N77xx, N77xxSettings
+from sim.instruments.n77xx import N77xx, N77xxSettings
 from sim.record import REJECTED, Limits, Record
 from sim.voa import AttenuatorModel
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.osw import Osw, OswSettings
+from sim.instruments.osw import Osw, OswSettings
 from sim.record import REJECTED, Record
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.polatis import Polatis, PolatisSettings
+from sim.instruments.polatis import Polatis, PolatisSettings
 from sim.record import REJECTED, Record
 
 

@@ -35,6 +35,13 @@ def test_headers_come_in_any_case_and_arguments_keep_theirs() -> None:
     assert (command.header, command.argument) == ("INP1:ATT", "Min")
 
 
+@pytest.mark.parametrize("space", [" ", "  ", "\t", "\r"])
+def test_any_white_space_parts_header_and_argument(space: str) -> None:
+    (command,) = commands(f"INP1:ATT{space}3 DB\r")
+
+    assert (command.header, command.argument) == ("INP1:ATT", "3 DB")
+
+
 def test_empty_commands_are_skipped() -> None:
     assert list(commands(" ;; ; ")) == []
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sim.instruments.spd import Spd, SpdSettings
 from sim.record import REJECTED, Record
-from sim.spd import Spd, SpdSettings
 
 
 class Detectors:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.instruments.state_source import StateSource
 from sim.record import REJECTED, Record
-from sim.state_source import StateSource
 
 
 class Encoder:
@@ -63,7 +63,7 @@ def test_power_up_sends_the_pattern() -> None:
     bench = Bench()
     bench.ask(b"STATE D\nnonsense\n")
 
-    bench.unit.power_cycle(1.0)
+    bench.unit.power_cycle(0.0)
 
     assert bench.encoder.state == "PATTERN"
     assert bench.ask(b"STATE?\nERR?\n") == b'PATTERN\n0,"No error"\n'

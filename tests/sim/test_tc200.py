@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.instruments.tc200 import AMBIENT_DEGC, Tc200, Tc200Settings
 from sim.record import REJECTED, Limits, Record
-from sim.tc200 import AMBIENT_DEGC, Tc200, Tc200Settings
 
 
 class Bench:

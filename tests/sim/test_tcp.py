@@ -5,8 +5,8 @@ import pytest
 
 from sim.endpoints.service import Clock, ServedInstrument
 from sim.endpoints.tcp import TcpEndpoint
+from sim.instruments.state_source import StateSource
 from sim.record import Record
-from sim.state_source import StateSource
 
 
 class Encoder:

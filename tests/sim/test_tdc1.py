@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sim.instruments.tdc1 import Tdc1, Tdc1Settings
+from sim.instruments.tdc1_stream import words
 from sim.record import REJECTED, Record
-from sim.tdc1 import Tdc1, Tdc1Settings
-from sim.tdc1_stream import words
 
 
 class Detectors:

@@ -7,34 +7,35 @@ from numpy.typing import NDArray
 
 from sim.fibre import FibreSettings
 from sim.paddles import PaddleSettings
+from sim.polarization_twin import PolarizationTwin
+from sim.polarization_twin import PolarizationTwinSettings as Settings
 from sim.receiver import ReceiverSettings
 from sim.source import SourceSettings
 from sim.squeezers import SqueezerSettings
 from sim.stokes import Floats, rotation
-from sim.twin import Twin, TwinSettings
 
-STILL = TwinSettings(fibre=FibreSettings(drift_rad_per_sqrt_s=0.0, slow_amplitude_rad=0.0))
+STILL = Settings(fibre=FibreSettings(drift_rad_per_sqrt_s=0.0, slow_amplitude_rad=0.0))
 
 
-def lit(settings: TwinSettings = STILL) -> Twin:
+def lit(settings: Settings = STILL) -> PolarizationTwin:
     """A twin whose shutter has been open for long."""
-    twin = Twin(settings, start_s=0.0)
+    twin = PolarizationTwin(settings, start_s=0.0)
     twin.attenuator.set_shutter(True, now_s=-100.0)
     return twin
 
 
-def set_all(twin: Twin, voltages_v: Floats, now_s: float) -> None:
+def set_all(twin: PolarizationTwin, voltages_v: Floats, now_s: float) -> None:
     for channel, voltage_v in enumerate(voltages_v, start=1):
         twin.squeezers.set_voltage(channel, voltage_v, now_s)
 
 
-def aligned(settings: TwinSettings = STILL) -> Twin:
+def aligned(settings: Settings = STILL) -> PolarizationTwin:
     twin = lit(settings)
     set_all(twin, twin.best_drives(0.0), now_s=-50.0)
     return twin
 
 
-def table(twin: Twin, tags: dict[int, NDArray[np.uint64]]) -> NDArray[np.int64]:
+def table(twin: PolarizationTwin, tags: dict[int, NDArray[np.uint64]]) -> NDArray[np.int64]:
     """Signal counts, sent state by detector, folded as a receiver would."""
     signal = np.isclose(twin.source.mean_photons(), twin.source.signal_mean_photons)
     counts = np.zeros((4, 4), dtype=np.int64)
@@ -135,7 +136,7 @@ def test_the_squeezers_loss_shows_in_the_light() -> None:
 
 
 def test_with_the_shutter_shut_only_dark_counts_are_left() -> None:
-    twin = Twin(STILL)
+    twin = PolarizationTwin(STILL)
 
     counts = [tags.size for tags in twin.tags(0.0, 10.0).values()]
 
@@ -145,7 +146,7 @@ def test_with_the_shutter_shut_only_dark_counts_are_left() -> None:
 
 
 def test_in_perfect_darkness_the_qber_is_one_half() -> None:
-    twin = Twin(replace(STILL, receiver=ReceiverSettings(dark_hz=(0, 0, 0, 0))))
+    twin = PolarizationTwin(replace(STILL, receiver=ReceiverSettings(dark_hz=(0, 0, 0, 0))))
 
     assert twin.qber(0.0) == 0.5
     assert twin.counts(0.0, 1.0).tolist() == [0, 0, 0, 0]
@@ -163,7 +164,7 @@ def test_a_shutter_that_shuts_within_a_window_ends_the_light_there() -> None:
 
 
 def test_an_opening_shutter_raises_the_light_within_a_window() -> None:
-    twin = Twin(STILL)
+    twin = PolarizationTwin(STILL)
     twin.attenuator.set_speed(1000.0)
     twin.attenuator.set_shutter(True, now_s=0.0)  # 45 dB in 45 ms
     dark, bright = (
@@ -305,7 +306,7 @@ def test_jitter_and_delays_reach_the_tags() -> None:
 
 def test_the_same_seed_and_calls_give_the_same_bytes() -> None:
     def run() -> bytes:
-        twin = lit(TwinSettings(seed=11))
+        twin = lit(Settings(seed=11))
         twin.squeezers.set_voltage(2, 1.5, now_s=0.05)
         first, counts, second = twin.tags(0.0, 0.1), twin.counts(0.1, 1.0), twin.tags(2.0, 0.1)
         arrays = [*first.values(), counts, *second.values()]
@@ -315,7 +316,10 @@ def test_the_same_seed_and_calls_give_the_same_bytes() -> None:
 
 
 def test_asking_for_the_truth_does_not_change_what_is_measured() -> None:
-    asked, left_alone = lit(TwinSettings(seed=12)), lit(TwinSettings(seed=12))
+    asked, left_alone = (
+        lit(Settings(seed=12)),
+        lit(Settings(seed=12)),
+    )
     asked.qber(3.0)
     asked.best_drives(1.0)
     asked.detection_rate_hz(2.0)
@@ -325,13 +329,13 @@ def test_asking_for_the_truth_does_not_change_what_is_measured() -> None:
 
 
 def test_another_seed_is_another_bench() -> None:
-    one, other = lit(TwinSettings(seed=1)), lit(TwinSettings(seed=2))
+    one, other = lit(Settings(seed=1)), lit(Settings(seed=2))
 
     assert not np.allclose(one.rotation(0.0), other.rotation(0.0))
 
 
 def test_the_photon_noise_does_not_move_the_fibre() -> None:
-    busy, idle = lit(TwinSettings(seed=13)), lit(TwinSettings(seed=13))
+    busy, idle = lit(Settings(seed=13)), lit(Settings(seed=13))
     busy.tags(0.0, 1.0)
 
     np.testing.assert_array_equal(busy.rotation(5.0), idle.rotation(5.0))
@@ -363,12 +367,12 @@ def test_a_bright_link_stays_within_bounds() -> None:
 
 def test_a_negative_loss_is_refused() -> None:
     with pytest.raises(ValueError, match="loss_db"):
-        TwinSettings(loss_db=-1.0)
+        Settings(loss_db=-1.0)
 
 
 def test_a_nominal_attenuation_beyond_the_attenuator_is_refused() -> None:
     with pytest.raises(ValueError, match="outside 0 to 45 dB"):
-        Twin(TwinSettings(nominal_attenuation_db=60.0))
+        PolarizationTwin(Settings(nominal_attenuation_db=60.0))
 
 
 def test_a_turned_fibre_shows_in_the_total_rotation() -> None:
@@ -385,7 +389,7 @@ def test_a_turned_fibre_shows_in_the_total_rotation() -> None:
 # --- paddles, bias currents, arrivals, monitor tap
 
 
-def with_paddles(seed: int = 0) -> Twin:
+def with_paddles(seed: int = 0) -> PolarizationTwin:
     return lit(replace(STILL, controller=PaddleSettings(), seed=seed))
 
 
@@ -447,7 +451,7 @@ def test_the_bias_counts_from_when_it_was_set() -> None:
 
 
 def test_a_higher_bias_raises_the_dark_counts() -> None:
-    twin = Twin(STILL, start_s=0.0)
+    twin = PolarizationTwin(STILL, start_s=0.0)
     twin.nanowires.set_bias(2, 21.0, now_s=-1.0)
 
     counts = twin.counts(0.0, 10.0)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sim.instruments.websq import COUNTS, WebSq, WebSqSettings
 from sim.record import REJECTED, Limits, Record
-from sim.websq import COUNTS, WebSq, WebSqSettings
 from sim.wire import MAIN
 
 

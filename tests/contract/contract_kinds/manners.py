@@ -30,6 +30,9 @@ class Manners:
         options: Options that have the driver set it up otherwise than it powers up.
         echoes: Whether it may echo what it heard, which then must look like what was sent.
         is_set_up: Whether the driver sets anything up when it opens the link.
+        set_up_s: What a measurement needs at most before it begins, s.
+        overflow_hz: Full name of the constant of the simulated tagger that is the highest rate
+            of which it loses no tag.
         hasty: Settings of the simulated unit that are quicker, for where time is real.
     """
 
@@ -45,6 +48,8 @@ class Manners:
     options: Mapping[str, Any] = field(default_factory=dict)
     echoes: bool = True
     is_set_up: bool = True
+    set_up_s: float = 0.2
+    overflow_hz: str = "sim.instruments.id900_recorder.OVERFLOW_HZ"
     hasty: Mapping[str, Any] = field(default_factory=dict)
 
 

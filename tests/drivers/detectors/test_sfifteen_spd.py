@@ -17,8 +17,8 @@ from drivers.transport.connect import Connector
 from sim import virtual_time
 from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
+from sim.instruments.spd import Spd as SimulatedSpd
 from sim.record import Record
-from sim.spd import Spd as SimulatedSpd
 
 OPEN = [(b"*IDN?\r\n", b"S-Fifteen Instruments SPD-0042\r\n")]
 

@@ -16,9 +16,9 @@ from drivers.transport.connect import Connector
 from sim import virtual_time
 from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
+from sim.instruments.websq import WebSq as SimulatedWebSq
+from sim.instruments.websq import WebSqSettings
 from sim.record import Record
-from sim.websq import WebSq as SimulatedWebSq
-from sim.websq import WebSqSettings
 
 
 class Detectors:
@@ -96,6 +96,21 @@ def test_what_is_made_safe_before_its_turn_comes_is_not_switched_on_again() -> N
             tasks.create_task(driver.make_safe())
             tasks.create_task(cut_short(driver))
             tasks.create_task(driver.make_safe())
+        assert not unit.outputs(0.0)["enabled"]
+
+    async def cut_short(driver: WebSq) -> None:
+        with pytest.raises(TransportError, match="make_safe"):
+            await driver.calibrate_bias(100)
+
+    calibrating(story)
+
+
+def test_making_safe_while_it_is_being_started_ends_it() -> None:
+    async def story(driver: WebSq, unit: SimulatedWebSq) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(cut_short(driver))
+            await asyncio.sleep(0.03)  # its first dialogue holds the link
+            await driver.make_safe()
         assert not unit.outputs(0.0)["enabled"]
 
     async def cut_short(driver: WebSq) -> None:

@@ -14,8 +14,8 @@ from drivers.transport.connect import Connector
 from sim import virtual_time
 from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
-from sim.mbx import Mbx as SimulatedMbx
-from sim.mbx import MbxSettings
+from sim.instruments.mbx import Mbx as SimulatedMbx
+from sim.instruments.mbx import MbxSettings
 from sim.record import Record
 from sim.voa import AttenuatorModel
 
@@ -241,7 +241,7 @@ async def test_make_safe_attenuates_first_and_then_holds_the_rest_bias(
         ({"min_bias_v": 2, "max_bias_v": 1}, "must be below"),
         ({"max_bias_v": 11}, "less than or equal to 10"),
         ({"min_bias_v": 1}, "rest_bias_v 0 lies outside"),
-        ({"max_bias_v": 1.0005}, "whole millivolts"),
+        ({"max_bias_v": 1.0005}, "no multiple of 0.001 V"),
         ({"min_attenuation_db": 0.4}, "greater than or equal to 0.5"),
         ({"safe_attenuation_db": 20.5}, "safe_attenuation_db"),
     ],

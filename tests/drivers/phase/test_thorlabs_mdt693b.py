@@ -208,7 +208,7 @@ async def test_make_safe_ends_the_scan_and_rests_every_axis(scripted: Callable[.
         ({"min_voltage_v": 20, "max_voltage_v": 10}, "must be below"),
         ({"max_voltage_v": 151}, "less than or equal to 150"),
         ({"min_voltage_v": 1}, "rest_voltage_v 0 lies outside"),
-        ({"max_voltage_v": 1.0005}, "whole millivolts"),
+        ({"max_voltage_v": 1.0005}, "no multiple of 0.001 V"),
         ({"axes": ("x", "x")}, "once"),
         ({"axes": ()}, "once"),
         ({"axes": ("w",)}, "axes"),

@@ -273,7 +273,7 @@ async def test_an_actuator_writes_and_reads_its_own_channel(scripted: Callable[.
         ({"min_voltage_v": 2.0, "max_voltage_v": 1.0}, "must be below"),
         ({"max_voltage_v": 6.0}, "less than or equal to 5"),
         ({"min_voltage_v": 1.0}, "rest_voltage_v 0 lies outside"),
-        ({"max_voltage_v": 1.0005}, "whole millivolts"),
+        ({"max_voltage_v": 1.0005}, "no multiple of 0.001 V"),
         ({"max_voltage_v": float("nan")}, "max_voltage_v"),
         ({"channels": (1, 1)}, "once"),
         ({"channels": (5,)}, "out of 1, 2, 3, 4"),

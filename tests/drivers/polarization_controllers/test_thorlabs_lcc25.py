@@ -152,7 +152,7 @@ async def test_a_crystal_that_is_slow_makes_a_knob_wait(scripted: Callable[..., 
         ({"min_voltage_v": 2.0, "max_voltage_v": 1.0}, "must be below"),
         ({"max_voltage_v": 26}, "less than or equal to 25"),
         ({"min_voltage_v": 1.0}, "rest_voltage_v 0 lies outside"),
-        ({"max_voltage_v": 1.0005}, "whole millivolts"),
+        ({"max_voltage_v": 1.0005}, "no multiple of 0.001 V"),
         ({"mode": "both"}, "mode"),
     ],
 )

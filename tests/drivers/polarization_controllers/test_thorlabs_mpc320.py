@@ -18,8 +18,8 @@ from drivers.transport.connect import Connector
 from sim import virtual_time
 from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
-from sim.mpc320 import Mpc320 as Unit
-from sim.mpc320 import Mpc320Settings
+from sim.instruments.mpc320 import Mpc320 as Unit
+from sim.instruments.mpc320 import Mpc320Settings
 from sim.paddles import PaddleBank, PaddleSettings
 from sim.record import Record
 from sim.wire import MAIN, Reply

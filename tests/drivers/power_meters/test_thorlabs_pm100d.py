@@ -18,7 +18,7 @@ from drivers.roles import PowerMeter
 from drivers.transport.connect import Connector
 from drivers.transport.memory import MemoryChannel
 from sim import virtual_time
-from sim.pm100d import Pm100d as SimulatedPm100d
+from sim.instruments.pm100d import Pm100d as SimulatedPm100d
 from sim.record import Record
 
 Script = list[tuple[bytes, bytes | None]]

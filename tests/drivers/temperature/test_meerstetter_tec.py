@@ -13,7 +13,7 @@ from drivers.transport.connect import Connector
 from sim import virtual_time
 from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
-from sim.meerstetter import Meerstetter, MeerstetterSettings
+from sim.instruments.meerstetter import Meerstetter, MeerstetterSettings
 from sim.record import Record
 
 Story = Callable[[MeerstetterTec, Meerstetter], Awaitable[None]]

@@ -13,8 +13,8 @@ from drivers.errors import InstrumentError, RejectedError, ReplyError, SettingEr
 from drivers.roles import Counts, PhotonCounter, TimeTagger
 from drivers.time_taggers import idq_data_link, idq_id900
 from drivers.time_taggers.idq_data_link import decode_stamps, parse_answer
-from drivers.time_taggers.idq_id900 import (
-    Id900,
+from drivers.time_taggers.idq_id900 import Id900
+from drivers.time_taggers.idq_id900_dialogue import (
     check_accepted,
     parse_count,
     parse_identity,
@@ -445,6 +445,21 @@ async def test_make_safe_breaks_off_what_is_measuring(unit: Unit, measure: str) 
         with pytest.raises(TransportError, match="cut short"):
             await getattr(tagger, measure)(30.0, (1, 2))
     assert unit.requests[-3:] == ["REC:STOP", "RAW1:SEND OFF", "RAW2:SEND OFF"]
+
+
+@pytest.mark.parametrize("measure", ["count", "acquire"])
+async def test_make_safe_ends_what_is_just_being_started(unit: Unit, measure: str) -> None:
+    tagger = await opened(unit, **MEMORY)
+
+    async def safe_at_once() -> None:
+        while not unit.requests:
+            await asyncio.sleep(0)
+        await tagger.make_safe()
+
+    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+        group.create_task(safe_at_once())
+        with pytest.raises(TransportError, match="cut short"):
+            await getattr(tagger, measure)(30.0, (1, 2))
 
 
 async def test_make_safe_tries_every_step_and_reports_the_first_failure(unit: Unit) -> None:

@@ -18,9 +18,9 @@ from drivers.transport.connect import Connector
 from sim import virtual_time
 from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
+from sim.instruments.tdc1 import Tdc1 as SimulatedTdc1
+from sim.instruments.tdc1 import Tdc1Settings
 from sim.record import Record
-from sim.tdc1 import Tdc1 as SimulatedTdc1
-from sim.tdc1 import Tdc1Settings
 from timetags.block import TagBlock
 
 IDENTITY = b"S-Fifteen Instruments USB Counter TDC1-0019\r\n"

@@ -1,0 +1,152 @@
+"""The stages before the alignment: built from the testbed file, their results as JSON."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from calibration.account import StageBudget
+from calibration.attenuation import AttenuationProcedure
+from calibration.bias import LockProcedure, NullProcedure
+from calibration.delay import DelayProcedure
+from calibration.detector import DetectorProcedure
+from calibration.folding import Pattern
+from calibration.link_model import link_model
+from calibration.signal_run import Figure, Procedure, SignalResult
+from qkdctl.config import Testbed
+from qkdctl.receiver import PatternReceiver, pattern_of
+from qkdctl.signal_bench import SignalBench
+from qkdctl.testbed import OpenTestbed
+
+Settings = TypeVar("Settings")
+
+DARK_AT_FIRST = frozenset({"attenuation"})
+"""Stages that let in the light by themselves, step by step."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a stage is built on.
+
+    Attributes:
+        bench: The opened testbed.
+        start: Knobs in force.
+        last: The stage's figure when it was run last, or None.
+    """
+
+    bench: OpenTestbed
+    start: Mapping[str, float]
+    last: float | None
+
+    @property
+    def config(self) -> Testbed:
+        """The testbed file."""
+        return self.bench.config
+
+    @property
+    def pattern(self) -> Pattern:
+        """What Alice sends."""
+        return pattern_of(self.config.link)
+
+    @property
+    def gate_share(self) -> float:
+        """Share of a slot within the gate; all of it where nothing is gated."""
+        receiver = self.bench.receiver
+        if not isinstance(receiver, PatternReceiver):
+            return 1.0
+        return receiver.gate_ps / receiver.pattern.slot_ps
+
+
+def make_procedure(
+    name: str, bench: OpenTestbed, start: Mapping[str, float], last: float | None
+) -> Procedure:
+    """Build a stage's procedure.
+
+    Args:
+        name: Name of the stage.
+        bench: The opened testbed.
+        start: Knobs in force.
+        last: The stage's figure when it was run last, or None.
+    """
+    return SIGNAL_STAGES[name](Ground(bench, start, last))
+
+
+def budget_of(name: str, config: Testbed) -> StageBudget:
+    """Return what a stage may spend."""
+    settings: StageBudget = getattr(config.stages, name)
+    return settings
+
+
+def _attenuation(ground: Ground) -> Procedure:
+    return AttenuationProcedure(
+        _present(ground.config.stages.attenuation),
+        SignalBench(ground.bench),
+        ground.pattern,
+        ground.config.link.intensities,
+        ground.gate_share if isinstance(ground.bench.receiver, PatternReceiver) else None,
+    )
+
+
+def _bias(ground: Ground) -> Procedure:
+    settings, bench = _present(ground.config.stages.bias), SignalBench(ground.bench)
+    pattern, share = ground.pattern, ground.gate_share
+    if settings.knob is None:
+        return LockProcedure(settings, bench, bench.bias_lock(), pattern, share)
+    bias_v = ground.start[settings.knob]
+    return NullProcedure(settings, bench, settings.knob, bias_v, pattern, share)
+
+
+def _delay(ground: Ground) -> Procedure:
+    settings, inputs = _present(ground.config.stages.delay), ground.config.receiver.inputs
+    return DelayProcedure(settings, SignalBench(ground.bench), ground.pattern, inputs)
+
+
+def _detector(ground: Ground) -> Procedure:
+    settings, share = _present(ground.config.stages.detector), ground.gate_share
+    gate_s = share * ground.pattern.slot_ps * 1e-12
+    link = link_model(
+        ground.pattern, ground.config.link.intensities, gate_s, settings.optical_error
+    )
+    bench = SignalBench(ground.bench)
+    return DetectorProcedure(
+        settings, bench, settings.knobs, ground.start, link, share, last=ground.last
+    )
+
+
+SIGNAL_STAGES: Mapping[str, Callable[[Ground], Procedure]] = {
+    "attenuation": _attenuation,
+    "bias": _bias,
+    "delay": _delay,
+    "detector": _detector,
+}
+"""Every stage before the alignment, in dependency order."""
+
+
+def _present(settings: Settings | None) -> Settings:
+    if settings is None:
+        raise ValueError("the testbed file does not have this stage")
+    return settings
+
+
+def signal_result_dict(result: SignalResult) -> dict[str, Any]:
+    """Write a stage's result as a JSON-able object."""
+    return {
+        "stage": result.stage,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "figure": {
+            "name": result.figure_name,
+            "unit": result.unit,
+            "target": result.target,
+            "before": _figure_dict(result.before),
+            "after": _figure_dict(result.after),
+        },
+        "photons": sum(result.photons.values()),
+        "photons_by_phase": dict(result.photons),
+        "settings": result.settings,
+        "duration_s": result.duration_s,
+        "setting": dict(result.setting),
+    }
+
+
+def _figure_dict(figure: Figure | None) -> dict[str, float] | None:
+    return None if figure is None else vars(figure)

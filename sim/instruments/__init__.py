@@ -1,0 +1,1 @@
+"""Command sets of the simulated instruments, one module or a few for each kind."""

@@ -1,0 +1,179 @@
+"""Command set of the Yokogawa GS200, as far as a voltage source on one range needs it.
+
+SCPI lines end in LF both ways. A level beyond 1.2 times the range is refused (-222); so are a
+function or a range changed in a way that the level does not fit. The unit comes up with its output
+off, in voltage mode, on the 10 V range.
+
+Assumed, for want of a manual: the texts of the error queue, and that a level is rounded to the
+range's resolution.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, Protocol
+
+from sim.record import Record
+from sim.scpi import boolean, number
+from sim.scpi_unit import RefusedError, ScpiUnit, flag
+from sim.twin import Twin
+from sim.wire import MAIN
+
+RESOLUTIONS: Final = {0.01: 1e-7, 0.1: 1e-6, 1.0: 1e-5, 10.0: 1e-4, 30.0: 1e-3}
+LIMITS_A: Final = (0.001, 0.2)
+OVERRANGE: Final = 1.2
+
+
+class Electrode(Protocol):
+    """What the voltage goes to."""
+
+    def set_bias(self, bias_v: float, now_s: float) -> None:
+        """Set the voltage."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gs200Settings:
+    """One unit: what it says it is, and what its voltage goes to.
+
+    Attributes:
+        is_on_link: Whether it biases Alice's intensity modulator.
+    """
+
+    ports: ClassVar[tuple[str, ...]] = (MAIN,)
+
+    model: str = "GS210"
+    serial: str = "91N345678"
+    firmware: str = "2.02"
+    is_on_link: bool = False
+
+    @property
+    def acts_on(self) -> str | None:
+        """The modulator's bias, if that is what it drives."""
+        return "modulator bias" if self.is_on_link else None
+
+    def front_end(self, name: str, twin: Twin, record: Record) -> "Gs200":
+        """Build the unit."""
+        return Gs200(name, record, self, twin.modulator if self.is_on_link else None)
+
+
+class Gs200(ScpiUnit):
+    """One source.
+
+    Args:
+        name: What the record calls it.
+        record: Where commands are noted.
+        settings: The unit.
+        electrode: What its voltage goes to, if that is simulated.
+    """
+
+    queue_length: ClassVar[int] = 16
+    no_error: ClassVar[str] = '0,"No Error"'
+
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        settings: Gs200Settings | None = None,
+        electrode: Electrode | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            record,
+            {
+                "*IDN?": self._identify,
+                "SYSTem:ERRor?": self._next_error,
+                "SOURce:FUNCtion": self._set_function,
+                "SOURce:FUNCtion?": self._read_function,
+                "SOURce:RANGe": self._set_range,
+                "SOURce:RANGe?": self._read_range,
+                "SOURce:LEVel": self._set_level,
+                "SOURce:LEVel?": self._read_level,
+                "SOURce:PROTection:CURRent": self._set_limit,
+                "SOURce:PROTection:CURRent?": self._read_limit,
+                "OUTPut[:STATe]": self._set_output,
+                "OUTPut:STATe?": self._read_output,
+            },
+        )
+        self._settings = settings or Gs200Settings()
+        self._electrode = electrode
+        self._start(0.0)
+
+    def outputs(self, now_s: float) -> dict[str, float | bool | str]:
+        """Return the voltage at the terminals, V."""
+        return {"voltage": self._voltage_v()}
+
+    def _voltage_v(self) -> float:
+        return self._level_v if self._is_on and self._function == "VOLT" else 0.0
+
+    def _drive(self, now_s: float) -> None:
+        """Put the voltage on what it goes to."""
+        if self._electrode is not None:
+            self._electrode.set_bias(self._voltage_v(), now_s)
+
+    def _start(self, now_s: float) -> None:
+        """Come up with the output off."""
+        self._function = "VOLT"
+        self._range_v = 10.0
+        self._level_v = 0.0
+        self._limit_a = 0.2
+        self._is_on = False
+        self._drive(now_s)
+
+    def _identify(self, argument: str, now_s: float) -> str:
+        unit = self._settings
+        return f"YOKOGAWA,{unit.model},{unit.serial},{unit.firmware}"
+
+    def _set_function(self, argument: str, now_s: float) -> None:
+        self._record.tell(now_s, self._name, "function", argument)
+        short = argument.upper()[:4]
+        if short not in ("VOLT", "CURR"):
+            raise RefusedError(-222)
+        self._function, self._level_v = short, 0.0
+        self._drive(now_s)
+
+    def _read_function(self, argument: str, now_s: float) -> str:
+        return self._function
+
+    def _set_range(self, argument: str, now_s: float) -> None:
+        range_v = number(argument)
+        self._record.tell(now_s, self._name, "range", range_v or 0.0, "V")
+        if range_v not in RESOLUTIONS or abs(self._level_v) > OVERRANGE * range_v:
+            raise RefusedError(-222)
+        self._range_v = range_v
+
+    def _read_range(self, argument: str, now_s: float) -> str:
+        return f"{self._range_v:.5E}"
+
+    def _set_level(self, argument: str, now_s: float) -> None:
+        level_v = number(argument)
+        if level_v is None:
+            raise RefusedError(-222)
+        self._record.tell(now_s, self._name, "voltage", level_v, "V")
+        if abs(level_v) > OVERRANGE * self._range_v:
+            raise RefusedError(-222)
+        resolution_v = RESOLUTIONS[self._range_v]
+        self._level_v = round(level_v / resolution_v) * resolution_v
+        self._drive(now_s)
+
+    def _read_level(self, argument: str, now_s: float) -> str:
+        return f"{self._level_v:.6E}"
+
+    def _set_limit(self, argument: str, now_s: float) -> None:
+        limit_a = number(argument)
+        self._record.tell(now_s, self._name, "current limit", limit_a or 0.0, "A")
+        if limit_a is None or not LIMITS_A[0] <= limit_a <= LIMITS_A[1]:
+            raise RefusedError(-222)
+        self._limit_a = limit_a
+
+    def _read_limit(self, argument: str, now_s: float) -> str:
+        return f"{self._limit_a:.5E}"
+
+    def _set_output(self, argument: str, now_s: float) -> None:
+        is_on = boolean(argument)
+        self._record.tell(now_s, self._name, "output", argument)
+        if is_on is None:
+            raise RefusedError(-222)
+        self._is_on = is_on
+        self._drive(now_s)
+
+    def _read_output(self, argument: str, now_s: float) -> str:
+        return flag(self._is_on)

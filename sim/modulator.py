@@ -1,0 +1,77 @@
+"""Alice's intensity modulator: a Mach-Zehnder whose null drifts away from its bias."""
+
+from dataclasses import dataclass
+from math import isfinite, pi
+
+import numpy as np
+
+from sim.stokes import Floats
+from sim.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class ModulatorSettings:
+    """One modulator.
+
+    Attributes:
+        half_wave_v: Bias from null to peak, V.
+        null_v: Bias of the null at the time 0, V.
+        drift_v_per_hour: How fast the null moves, V/h.
+        extinction_db: Power at the peak over power at the null, dB.
+    """
+
+    half_wave_v: float = 5.3
+    null_v: float = 0.0
+    drift_v_per_hour: float = 0.0
+    extinction_db: float = 35.0
+
+    def __post_init__(self) -> None:
+        if not (self.half_wave_v > 0 and self.extinction_db > 0):
+            raise ValueError("half_wave_v and extinction_db must be positive")
+        if not (isfinite(self.null_v) and isfinite(self.drift_v_per_hour)):
+            raise ValueError("null_v and drift_v_per_hour must be finite")
+
+
+class IntensityModulator:
+    """Makes pulses of several intensities out of pulses that are all alike.
+
+    The modulator passes ``floor + (1 - floor) sin^2`` of half the phase between its arms. Each
+    intensity has a drive that gives its share of the brightest one at the right bias; bias beside
+    the null adds its own phase to all of them. Until somebody drives the bias it is right.
+
+    Args:
+        settings: The modulator.
+    """
+
+    def __init__(self, settings: ModulatorSettings | None = None) -> None:
+        self.settings = settings or ModulatorSettings()
+        self._floor = float(10 ** (-self.settings.extinction_db / 10))
+        self._bias_v = Timeline[float | None](None)
+
+    def set_bias(self, bias_v: float, now_s: float) -> None:
+        """Set the bias; it is there at once."""
+        self._bias_v.set(bias_v, now_s)
+
+    def null_v(self, now_s: float) -> float:
+        """Return the bias of the null at a time, V."""
+        return self.settings.null_v + self.settings.drift_v_per_hour * now_s / 3600
+
+    def changes(self, start_s: float, end_s: float) -> list[float]:
+        """Return the times between two times at which the bias was set."""
+        return self._bias_v.changes(start_s, end_s)
+
+    def mean_photons(self, nominal: Floats, now_s: float) -> Floats:
+        """Return what becomes of the mean photon numbers that the slots should have.
+
+        Args:
+            nominal: Mean photon number of each slot at the right bias, shape ``(k,)``.
+            now_s: Time, s.
+        """
+        bias_v, brightest = self._bias_v.at(now_s), float(nominal.max())
+        if bias_v is None or brightest == 0:
+            return nominal
+        share = np.clip((nominal / brightest - self._floor) / (1 - self._floor), 0, 1)
+        drive = np.arcsin(np.sqrt(share))
+        drive += pi * (bias_v - self.null_v(now_s)) / (2 * self.settings.half_wave_v)
+        passed = self._floor + (1 - self._floor) * np.sin(drive) ** 2
+        return np.asarray(brightest * passed)
