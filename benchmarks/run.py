@@ -13,7 +13,11 @@ from typing import Any, Protocol, cast
 
 from qkdctl.cli.text import table
 
-TASKS: Mapping[str, str] = {"alignment": "benchmarks.alignment", "tags": "benchmarks.tags"}
+TASKS: Mapping[str, str] = {
+    "alignment": "benchmarks.alignment",
+    "phase": "benchmarks.phase",
+    "tags": "benchmarks.tags",
+}
 """Module of each task."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -25,8 +29,8 @@ PANELS_A_LINE = 3
 Row = Mapping[str, Any]
 """One figure: method, case, metric, unit, n, median, mean, p90 and bound.
 
-A quantile that is infinite, because too many runs never got there, is null; so is the bound where
-none is known.
+Where the median has an interval, also low and high. A quantile that is infinite, because too many
+runs never got there, is null; so is the bound where none is known.
 """
 
 
@@ -37,13 +41,19 @@ class Task(Protocol):
         VERSION: Raised by every change that alters figures.
         METHODS: What can be compared, ours first.
         CASES: Under which circumstances.
+
+    It may have ``OPTIONS``, names of what else its ``run`` takes; ``PLOTTED``, the metrics that a
+    picture shows; and ``left_out(methods, cases)``, which says in one line each what is not run and
+    why.
     """
 
     VERSION: int
     METHODS: Collection[str]
     CASES: Collection[str]
 
-    def run(self, seeds: range, methods: Sequence[str], cases: Sequence[str]) -> list[Row]:
+    def run(
+        self, seeds: range, methods: Sequence[str], cases: Sequence[str], **options: int
+    ) -> list[Row]:
         """Run every method on every case with every seed."""
         ...
 
@@ -60,6 +70,7 @@ def run_bench(
     *,
     as_json: bool = False,
     plot: Path | None = None,
+    **options: int,
 ) -> int:
     """Run a task and print its figures.
 
@@ -70,12 +81,14 @@ def run_bench(
         cases: Cases to run; None for all.
         as_json: Print one JSON object instead of a table.
         plot: File for a picture of the figures, or None.
+        options: What else the task offers, such as ``budget_photons``.
 
     Returns:
-        Exit status: 0 done, 1 the picture cannot be made, 2 there is no such task, method or case.
+        Exit status: 0 done, 1 the picture cannot be made, 2 there is no such task, method, case or
+        option.
     """
     try:
-        report = measure(task, seeds, methods, cases)
+        report = measure(task, seeds, methods, cases, **options)
     except BenchError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return EXIT_USAGE
@@ -94,23 +107,32 @@ def run_bench(
 
 
 def measure(
-    task: str, seeds: range, methods: Sequence[str] | None, cases: Sequence[str] | None
+    task: str,
+    seeds: range,
+    methods: Sequence[str] | None,
+    cases: Sequence[str] | None,
+    **options: int,
 ) -> dict[str, Any]:
     """Run a task and return the whole report, JSON-able.
 
     Raises:
-        BenchError: There is no such task, method or case.
+        BenchError: There is no such task, method, case or option.
     """
     module = load_task(task)
     chosen_methods = _choose("method", methods, module.METHODS)
     chosen_cases = _choose("case", cases, module.CASES)
+    _choose("option", list(options), getattr(module, "OPTIONS", ()))
+    left_out = getattr(module, "left_out", None)
+    remarks = left_out(chosen_methods, chosen_cases) if left_out is not None else []
     return {
         "task": task,
         "version": module.VERSION,
         "seeds": [seeds.start, seeds.stop],
         "cores": len(os.sched_getaffinity(0)),
         "commit": _commit(),
-        "rows": list(module.run(seeds, chosen_methods, chosen_cases)),
+        **options,
+        **({"left_out": remarks} if remarks else {}),
+        "rows": list(module.run(seeds, chosen_methods, chosen_cases, **options)),
     }
 
 
@@ -137,7 +159,17 @@ def figures_text(report: Mapping[str, Any]) -> str:
         f"{report['task']}, version {report['version']}, seeds {first} to {end - 1}, "
         f"{report['cores']} cores, commit {report['commit'] or 'unknown'}"
     )
-    return f"{title}\n\n{table(HEADER, [_cells(row) for row in report['rows']])}"
+    rows = report["rows"]
+    has_intervals = any("low" in row for row in rows)
+    header = (*HEADER, "INTERVAL") if has_intervals else HEADER
+    cells = [_cells(row) + ((_interval(row),) if has_intervals else ()) for row in rows]
+    remarks = "".join(f"\nleft out: {remark}" for remark in report.get("left_out", ()))
+    return f"{title}\n\n{table(header, cells)}{remarks}"
+
+
+def _interval(row: Row) -> str:
+    """Write the interval of the median."""
+    return f"{_figure(row['low'])} to {_figure(row['high'])}" if "low" in row else "-"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -172,8 +204,10 @@ def save_plot(report: Mapping[str, Any], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    metrics = list(dict.fromkeys(row["metric"] for row in report["rows"]))
-    labels = list(dict.fromkeys(map(_label, report["rows"])))
+    wanted = getattr(load_task(report["task"]), "PLOTTED", None)
+    shown = [row for row in report["rows"] if wanted is None or row["metric"] in wanted]
+    metrics = list(dict.fromkeys(row["metric"] for row in shown))
+    labels = list(dict.fromkeys(map(_label, shown)))
     lines = max(1, math.ceil(len(metrics) / PANELS_A_LINE))
     size = 4 * PANELS_A_LINE, lines * (1 + 0.3 * len(labels))
     figure = Figure(figsize=size, layout="constrained")
@@ -182,12 +216,15 @@ def save_plot(report: Mapping[str, Any], path: Path) -> None:
         if metric is None:
             panel.set_visible(False)
             continue
-        rows = [row for row in report["rows"] if row["metric"] == metric]
+        rows = [row for row in shown if row["metric"] == metric]
         _draw(panel, rows, labels.index)
         panel.set_title(f"{metric} ({rows[0]['unit']})", fontsize="medium")
         panel.set_yticks(range(len(labels)), labels)
         panel.set_ylim(len(labels) - 0.5, -0.5)
-    figure.supxlabel("dot: median, line: to the 90 % quantile, tick: bound", fontsize="small")
+    legend = (
+        "dot: median, line: to the 90 % quantile, tick: bound, arrow or cross: one or both infinite"
+    )
+    figure.supxlabel(legend, fontsize="small")
     figure.savefig(path, dpi=150)
 
 
@@ -209,6 +246,12 @@ def _draw(panel: Any, rows: Sequence[Row], height: Callable[[str], int]) -> None
         panel.set_xscale("log")
     elif values and min(values) >= 0:
         panel.set_xlim(0, panel.get_xlim()[1])
+    beside = panel.get_yaxis_transform()  # across in shares of the panel
+    for row in rows:
+        if row["median"] is None:
+            panel.plot(0.98, height(_label(row)), "x", color="C7", transform=beside)
+        elif row["p90"] is None:
+            panel.plot(0.98, height(_label(row)), ">", color="C0", transform=beside)
     panel.grid(visible=True, axis="x", alpha=0.3)
 
 

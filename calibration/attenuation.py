@@ -12,22 +12,24 @@ from typing import Protocol
 from pydantic import Field
 
 from calibration.account import Account, StageBudget
-from calibration.bench import Bench
 from calibration.folding import Pattern
 from calibration.mean_photon import (
     Level,
-    SlotCounts,
     Tap,
     relative_scale_sigma,
     signal_share,
 )
-from calibration.signal_run import Figure, PreconditionError
+from calibration.signal_run import INTERVAL_SIGMAS, Figure, PreconditionError
+from calibration.slots import SlotReader
 
 STAGE = "attenuation"
 
 STEP_ERROR = 0.05
 STEP_ERROR_DB = 0.1
 """How far a step of an attenuator may miss, as a share of it and beside that, dB."""
+
+SAFE_OVER_SIGNAL = 1.2
+"""Safe level over the signal where the testbed file gives none."""
 
 SMALLEST_STEP_DB = 0.005
 MOST_CORRECTIONS = 4
@@ -62,8 +64,8 @@ class AttenuationSettings(StageBudget):
     )
 
 
-class EmissionBench(Bench, Protocol):
-    """A bench with Alice's attenuator, its shutter, and the meter at the tap."""
+class EmissionBench(Protocol):
+    """Alice's attenuator, its shutter, and the meter at the tap."""
 
     @property
     def attenuation_db(self) -> float:
@@ -95,7 +97,9 @@ class AttenuationProcedure:
         bench: Attenuator, shutter, meter.
         pattern: What Alice sends.
         mean_photons: Mean photon number wanted of each intensity.
-        gate_share: Share of a slot within the gate; None where windows do not tell intensities.
+        slots: Counts the intensities at the receiver; None where it cannot tell them.
+        doubt: How much brighter than the tap suggests pulses may become, because the bias of the
+            modulator is not known to be right; the level is then held as much below the safe one.
     """
 
     name = STAGE
@@ -108,15 +112,16 @@ class AttenuationProcedure:
         bench: EmissionBench,
         pattern: Pattern,
         mean_photons: Mapping[str, float],
-        gate_share: float | None,
+        slots: SlotReader | None,
+        *,
+        doubt: float = 1.0,
     ) -> None:
         self._settings = settings
         self._bench = bench
         self._pattern = pattern
         self._mean_photons = mean_photons
-        self._gate_share = gate_share
-        self.target = mean_photons[pattern.signal]
-        self._safe = settings.safe_mean_photons or 1.2 * self.target
+        self._slots = slots
+        self._doubt = doubt
         self._tap = Tap(
             pattern.clock_hz,
             signal_share(pattern, mean_photons),
@@ -124,6 +129,10 @@ class AttenuationProcedure:
             settings.wavelength_nm,
             relative_scale_sigma(settings.meter_sigma, settings.tap_sigma_db),
         )
+        wanted = mean_photons[pattern.signal]
+        self._safe = (settings.safe_mean_photons or SAFE_OVER_SIGNAL * wanted) / doubt
+        in_reach = self._safe / (1 + INTERVAL_SIGMAS * self._tap.scale_sigma)
+        self.target = min(wanted, in_reach) if doubt > 1 else wanted
         self._start_db = self._wanted_db = bench.attenuation_db
         self._now_db: float | None = None
         self._level = Level(math.nan, math.nan)
@@ -169,6 +178,8 @@ class AttenuationProcedure:
                     f"the safe {self._safe:g} photons per pulse: the meter is too noisy"
                 )
         self._wanted_db = self._now_db or 0.0
+        if self._doubt > 1:
+            return "held low until the bias of the intensity modulator is known to be right"
         return await self._check_levels(account)
 
     def is_worse(self, before: Figure, after: Figure) -> bool:
@@ -257,10 +268,9 @@ class AttenuationProcedure:
     async def _check_levels(self, account: Account) -> str:
         """Compare the weaker intensities with the file, by the counts of the pattern."""
         photons = self._settings.check_photons
-        if self._gate_share is None or photons == 0 or len(self._pattern.intensity_names) == 1:
+        if self._slots is None or photons == 0 or len(self._pattern.intensity_names) == 1:
             return ""
-        windows = await account.windows(self._bench, photons)
-        counts = SlotCounts.of(windows, self._pattern, self._gate_share)
+        counts = (await self._slots.read(account, photons)).counts
         if not counts.has_light:
             return "the weaker intensities were not checked: no light at the receiver"
         return "; ".join(

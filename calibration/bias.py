@@ -6,6 +6,8 @@ figure, the signal's light over that of the pulses which should be empty.
 """
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,10 +15,9 @@ from pydantic import Field
 
 from calibration.account import Account, StageBudget
 from calibration.bench import Bench
-from calibration.extinction import SineCurve, extinction_db, fit_sine
-from calibration.folding import Pattern
-from calibration.mean_photon import SlotCounts
+from calibration.extinction import SineCurve, extinction_db, fit_sine, pattern_lead
 from calibration.signal_run import Figure, PreconditionError
+from calibration.slots import LEAST_LIKENESS, SlotReader, SlotReading
 
 STAGE = "bias"
 
@@ -25,9 +26,12 @@ FIRST_SPAN = 1.6
 """Bias voltages of the first look, and what they span, in half-wave voltages: most of a period, but
 for what its two ends would tell twice."""
 
-SIDE = 0.25
-"""Where the second look is, either side of the null, in half-wave voltages: the slope is large, and
-the floor small beside the rate."""
+SIDES = (-0.15, 0.0, 0.15)
+"""Where the second look is, from the null of the first one, in half-wave voltages: far enough for
+counts in the empty pulses, near enough for the pattern to be told without doubt."""
+
+SECOND_SIGMA = 0.03
+"""Relative uncertainty of the half-wave voltage after the first look."""
 
 
 class BiasSettings(StageBudget):
@@ -49,9 +53,7 @@ class EmptyPulses:
 
     Args:
         settings: What the stage needs to know.
-        bench: Where windows come from.
-        pattern: What Alice sends.
-        gate_share: Share of a slot within the gate.
+        slots: Counts the intensities.
     """
 
     name = STAGE
@@ -59,29 +61,25 @@ class EmptyPulses:
     unit = "dB"
     target = None
 
-    def __init__(
-        self, settings: BiasSettings, bench: Bench, pattern: Pattern, gate_share: float
-    ) -> None:
+    def __init__(self, settings: BiasSettings, slots: SlotReader) -> None:
         self._settings = settings
-        self._pattern = pattern
-        self._gate_share = gate_share
-        self._windows = bench
-        self._number = pattern.intensity_names.index(settings.vacuum)
+        self._slots = slots
+        self._number = slots.pattern.intensity_names.index(settings.vacuum)
 
     async def measure(self, account: Account) -> Figure:
-        """Measure the extinction at the bias in force.
+        """Measure the extinction at the bias in force; 0 where the pattern is not recognised.
 
         Raises:
             PreconditionError: There is no light.
         """
-        windows = await account.windows(self._windows, self._settings.figure_photons)
-        counts = SlotCounts.of(windows, self._pattern, self._gate_share)
-        if not counts.has_light:
+        reading = await self._slots.read(account, self._settings.figure_photons)
+        if not reading.counts.has_light:
             raise PreconditionError(
-                "no light at the receiver: the clicks in the gates are no more than outside of "
-                "them (shutter, fibre, receiver.delays_ps?)"
+                "no light at the receiver: the clicks do not follow the clock (shutter, fibre?)"
             )
-        return extinction_db(counts, self._number)
+        if reading.likeness < LEAST_LIKENESS:  # no slot is known to be one of the empty ones
+            return Figure(0.0, 0.0, 0.0)
+        return extinction_db(reading.counts, self._number)
 
     def is_good(self, figure: Figure) -> bool:
         """Whether the pulses are empty enough."""
@@ -95,29 +93,31 @@ class EmptyPulses:
 class NullProcedure(EmptyPulses):
     """Finds the null of a bias voltage that is a knob.
 
+    The first look counts all clicks and needs no slots: at a bias that is far off the pattern is
+    not to be recognised. The second look counts the pulses that should be empty.
+
     Args:
         settings: What the stage needs to know.
-        bench: Knobs and receiver.
+        slots: Counts the intensities.
+        bench: Knobs.
         knob: Name of the bias voltage.
         start_v: Bias in force, V.
-        pattern: What Alice sends.
-        gate_share: Share of a slot within the gate.
     """
 
     def __init__(
         self,
         settings: BiasSettings,
+        slots: SlotReader,
         bench: Bench,
         knob: str,
         start_v: float,
-        pattern: Pattern,
-        gate_share: float,
     ) -> None:
-        super().__init__(settings, bench, pattern, gate_share)
+        super().__init__(settings, slots)
         self._bench = bench
         self._knob = knob
         self._start_v = self._bias_v = start_v
-        self._seen: list[tuple[float, int, float]] = []
+        levels = [slots.mean_photons[name] for name in slots.pattern.intensities]
+        self._lead = pattern_lead(levels)
 
     async def search(self, account: Account) -> str:
         """Look at a few voltages, fit the sine, look beside its null, go there.
@@ -125,23 +125,26 @@ class NullProcedure(EmptyPulses):
         Raises:
             PreconditionError: No null lies within the limits of the knob.
         """
-        low_v, high_v = self._bench.limits(self._knob)
-        half_v = self._settings.half_wave_v
-        span_v = min(FIRST_SPAN * half_v, high_v - low_v)
+        settings, (low_v, high_v) = self._settings, self._bench.limits(self._knob)
+        span_v = min(FIRST_SPAN * settings.half_wave_v, high_v - low_v)
         first_v = min(max(self._start_v - span_v / 2, low_v), high_v - span_v)
+        looks = []
         for bias_v in np.linspace(first_v, first_v + span_v, FIRST_SETTINGS):
-            await self._look(account, float(bias_v), self._settings.photons_per_setting)
-        curve = await self._fit(account)
-        null_v = self._null_v(curve)
-        side_v = SIDE * curve.half_wave_v
-        for bias_v in (null_v - side_v, null_v + side_v):
-            within_v = min(max(bias_v, low_v), high_v)
-            await self._look(account, within_v, self._settings.side_photons)
-        curve = await self._fit(account)
-        self._bias_v = await self._set(account, self._null_v(curve))
+            set_v, reading = await self._look(account, bias_v, settings.photons_per_setting)
+            looks.append((set_v, reading.clicks, reading.duration_s))
+        rough = await self._fit(looks, settings.half_wave_v, settings.half_wave_sigma)
+        rough = replace(rough, null_v=rough.null_v + self._lead * rough.half_wave_v)
+        account.tell(f"null near {rough.null_v:.2f} V")
+        null_v, looks = self._null_v(rough, self._start_v), []
+        for side in SIDES:
+            bias_v = min(max(null_v + side * rough.half_wave_v, low_v), high_v)
+            set_v, reading = await self._look(account, bias_v, settings.side_photons)
+            looks.append((set_v, int(reading.counts.counts[self._number]), reading.duration_s))
+        fine = await self._fit(looks, rough.half_wave_v, SECOND_SIGMA)
+        self._bias_v = await self._set(account, self._null_v(fine, null_v))
         return (
-            f"null at {self._bias_v:.3f} V (error {curve.null_sigma_v:.3f} V), half-wave voltage "
-            f"{curve.half_wave_v:.2f} V"
+            f"null at {self._bias_v:.3f} V (error {fine.null_sigma_v:.3f} V), half-wave voltage "
+            f"{fine.half_wave_v:.2f} V"
         )
 
     async def restore(self) -> None:
@@ -153,32 +156,33 @@ class NullProcedure(EmptyPulses):
         """Return the bias by the name of its knob."""
         return {self._knob: self._bias_v}
 
-    async def _look(self, account: Account, bias_v: float, photons: int) -> None:
+    async def _look(
+        self, account: Account, bias_v: float, photons: int
+    ) -> tuple[float, SlotReading]:
         set_v = await self._set(account, bias_v)
-        windows = await account.windows(self._bench, photons, {self._knob: set_v})
-        counts = SlotCounts.of(windows, self._pattern, self._gate_share)
-        duration_s = sum(window.duration_s for window in windows)
-        self._seen.append((set_v, int(counts.counts[self._number]), duration_s))
+        return set_v, await self._slots.read(account, photons, {self._knob: set_v})
 
     async def _set(self, account: Account, bias_v: float) -> float:
-        setting = {self._knob: bias_v}
+        setting = {self._knob: float(bias_v)}
         return (await account.patiently(lambda: self._bench.apply(setting)))[self._knob]
 
-    async def _fit(self, account: Account) -> SineCurve:
-        bias_v, counts, exposure_s = zip(*self._seen, strict=True)
-        settings = self._settings
+    async def _fit(
+        self,
+        looks: Sequence[tuple[float, int, float]],
+        half_wave_v: float,
+        half_wave_sigma: float,
+    ) -> SineCurve:
+        bias_v, counts, exposure_s = zip(*looks, strict=True)
         try:
-            curve = await asyncio.to_thread(
-                fit_sine, bias_v, counts, exposure_s, settings.half_wave_v, settings.half_wave_sigma
+            return await asyncio.to_thread(
+                fit_sine, bias_v, counts, exposure_s, half_wave_v, half_wave_sigma
             )
         except ValueError as exc:
             raise PreconditionError(f"no curve of the modulator: {exc}") from None
-        account.tell(f"null at {curve.null_v:.3f} V, error {curve.null_sigma_v:.3f} V")
-        return curve
 
-    def _null_v(self, curve: SineCurve) -> float:
+    def _null_v(self, curve: SineCurve, near_v: float) -> float:
         limits = self._bench.limits(self._knob)
-        null_v = curve.nearest_null_v(self._start_v, *limits)
+        null_v = curve.nearest_null_v(near_v, *limits)
         if null_v is None:
             raise PreconditionError(
                 f"the modulator's null at {curve.null_v:.2f} V, and every "
@@ -213,21 +217,12 @@ class LockProcedure(EmptyPulses):
 
     Args:
         settings: What the stage needs to know.
-        bench: Where windows come from.
+        slots: Counts the intensities.
         lock: The controller.
-        pattern: What Alice sends.
-        gate_share: Share of a slot within the gate.
     """
 
-    def __init__(
-        self,
-        settings: BiasSettings,
-        bench: Bench,
-        lock: BiasLock,
-        pattern: Pattern,
-        gate_share: float,
-    ) -> None:
-        super().__init__(settings, bench, pattern, gate_share)
+    def __init__(self, settings: BiasSettings, slots: SlotReader, lock: BiasLock) -> None:
+        super().__init__(settings, slots)
         self._lock = lock
         self._is_locked = False
         self._start: tuple[bool, float] | None = None

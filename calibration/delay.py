@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from calibration.account import Account, StageBudget
 from calibration.arrival import fit_peak
 from calibration.folding import Pattern, find_delay
 from calibration.signal_run import INTERVAL_SIGMAS, Figure, PreconditionError
+from calibration.slots import LEAST_LIKENESS, TagSource, pattern_likeness
 from drivers.roles import TimeTags
 
 STAGE = "delay"
 
-LEAST_TAGS = 50
+LEAST_TAGS = 200
 """Fewest clicks of a detector from which its delay is told."""
 
 
@@ -30,16 +32,8 @@ class DelaySettings(StageBudget):
     )
 
 
-class TaggingBench(Protocol):
-    """A receiver that hands out time tags, and folds by delays that can be set."""
-
-    async def acquire(self, photons: int) -> TimeTags:
-        """Record about so many detections."""
-        ...
-
-    def delays_ps(self) -> dict[str, float]:
-        """Delays in force, by detector letter, ps."""
-        ...
+class TaggingBench(TagSource, Protocol):
+    """A receiver that hands out time tags, and folds them by delays that can be set."""
 
     def set_delays(self, delays_ps: Mapping[str, float]) -> None:
         """Put delays into force."""
@@ -62,30 +56,39 @@ class Arrival:
 
 
 def find_arrival(
-    tags: TimeTags, pattern: Pattern, tagger_input: int, expected_ps: float, detector: str
+    since_sync_ps: NDArray[np.uint64],
+    pattern: Pattern,
+    levels: Mapping[str, float],
+    expected_ps: float,
+    detector: str,
 ) -> Arrival:
     """Find a detector's delay: whole slots by the pattern, the rest by a fitted peak.
 
     Args:
-        tags: Time stamps.
+        since_sync_ps: Its clicks since the latest START event, ps, shape ``(n,)``.
         pattern: What Alice sends.
-        tagger_input: The detector's input.
+        levels: Mean photon number of each intensity.
         expected_ps: Of the delays that the pattern cannot tell apart, the one nearest to this, ps.
         detector: The detector's letter, for errors.
 
     Raises:
-        ValueError: The clicks are too few, or show no rhythm.
+        ValueError: The clicks are too few, show no rhythm, or do not follow the intensities.
     """
-    since_sync_ps = tags.since_sync_ps.get(tagger_input, np.empty(0, dtype=np.uint64))
     if len(since_sync_ps) < LEAST_TAGS:
         raise ValueError(
-            f"detector {detector} (input {tagger_input}) clicked {len(since_sync_ps)} times only: "
-            "is it connected, biased and lit?"
+            f"detector {detector} clicked {len(since_sync_ps)} times only: is it connected, biased "
+            "and lit?"
         )
     coarse_ps = find_delay(since_sync_ps, pattern, expected_ps, detector)
     slot_ps = pattern.slot_ps
     peak = fit_peak((since_sync_ps.astype(np.float64) - coarse_ps) / slot_ps % 1.0)
     fine_ps = coarse_ps + (peak.centre - 0.5) * slot_ps  # a crowd belongs at its slot's centre
+    likeness = pattern_likeness(since_sync_ps, pattern, levels, fine_ps)
+    if likeness < LEAST_LIKENESS:
+        raise ValueError(
+            f"the clicks of detector {detector} follow the clock but not the intensity pattern "
+            f"(correlation {likeness:.2f}): see to the intensity modulator's bias"
+        )
     return Arrival(fine_ps, peak.centre_sigma * slot_ps, peak.width * slot_ps)
 
 
@@ -97,6 +100,7 @@ class DelayProcedure:
         bench: Where tags come from, and who folds them.
         pattern: What Alice sends.
         inputs: Tagger input of each detector, by letter.
+        mean_photons: Mean photon number of each intensity.
     """
 
     name = STAGE
@@ -110,11 +114,13 @@ class DelayProcedure:
         bench: TaggingBench,
         pattern: Pattern,
         inputs: Mapping[str, int],
+        mean_photons: Mapping[str, float],
     ) -> None:
         self._settings = settings
         self._bench = bench
         self._pattern = pattern
         self._inputs = dict(inputs)
+        self._mean_photons = dict(mean_photons)
         self._start_ps = bench.delays_ps()
 
     async def measure(self, account: Account) -> Figure:
@@ -167,9 +173,14 @@ class DelayProcedure:
             raise PreconditionError(str(exc)) from None
 
     def _find(self, tags: TimeTags, expected_ps: Mapping[str, float]) -> dict[str, Arrival]:
+        nothing = np.empty(0, dtype=np.uint64)
         return {
             detector: find_arrival(
-                tags, self._pattern, number, expected_ps.get(detector, 0.0), detector
+                tags.since_sync_ps.get(number, nothing),
+                self._pattern,
+                self._mean_photons,
+                expected_ps.get(detector, 0.0),
+                detector,
             )
             for detector, number in self._inputs.items()
         }

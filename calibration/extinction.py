@@ -108,6 +108,8 @@ def fit_sine(
     ]
     fits = [minimize(cost, start, jac=gradient, method="BFGS") for start in starts]
     best = min(fits, key=lambda fit: float(fit.fun)).x
+    period_v = 2 * math.exp(best[3])
+    best[2] -= period_v * round((best[2] - middle_v) / period_v)  # the null that was looked at
     rate, slope = _rate_and_slope(best, bias, scale_hz)
     information = (slope * (exposure / rate)[:, None]).T @ slope
     information += np.diag([1 / 36, 1 / 2.25, 1e-9, 1 / half_wave_sigma**2])
@@ -118,6 +120,47 @@ def fit_sine(
         half_wave_v=math.exp(best[3]),
         null_sigma_v=math.sqrt(float(np.linalg.inv(information)[2, 2])),
     )
+
+
+def pattern_lead(levels: Sequence[float]) -> float:
+    """Tell how far before the null the light of a whole pattern is least, in half-wave voltages.
+
+    Each slot's drive gives it its share of the brightest one at the null,
+    ``theta_k = arcsin(sqrt(share_k))``. Their mean over the bias is a sine as well,
+    ``1/2 - 1/2 Re(exp(2 i phi) Z)`` with ``Z`` the mean of ``exp(2 i theta_k)``, least at
+    ``2 phi = -arg Z``.
+
+    Args:
+        levels: Mean photon number of each slot of the pattern.
+
+    Returns:
+        Minimum of the mean, subtracted from the null, -1 to 1.
+    """
+    return float(np.angle(_pattern_phasor(levels)) / np.pi)
+
+
+def brightness_in_doubt(levels: Sequence[float]) -> float:
+    """Tell how much brighter than its mean suggests a pattern's brightest pulse may become.
+
+    At some bias the mean over the pattern is least, ``(1 - |Z|) / 2`` of the brightest pulse at the
+    null (see ``pattern_lead``): who sees that mean and takes the bias for right is wrong by the
+    ratio of the two means.
+
+    Args:
+        levels: Mean photon number of each slot of the pattern.
+
+    Returns:
+        That ratio, 1 or more.
+    """
+    shares = np.array(levels) / max(levels)
+    least = max((1 - abs(_pattern_phasor(levels))) / 2, LEAST_RATE_SHARE)
+    return float(shares.mean() / least)
+
+
+def _pattern_phasor(levels: Sequence[float]) -> complex:
+    """Return the mean of ``exp(2 i theta_k)`` over the slots of a pattern."""
+    shares = np.array(levels) / max(levels)
+    return complex(np.exp(2j * np.arcsin(np.sqrt(shares))).mean())
 
 
 def extinction_db(counts: SlotCounts, number: int) -> Figure:

@@ -16,10 +16,14 @@ example (TOML)::
     query = "STATE?"
     values = ["H", "V", "D", "A", "PATTERN"]
 
+``make_safe`` sets what ``safe`` lists and nothing else: a warning says where it lists nothing,
+unless Alice's state is all there is to set.
+
 Every write is followed by the error query, if there is one, and by the setting's query: a setting
 that cannot be read back cannot be configured here.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -37,6 +41,8 @@ from drivers.transport.connect import Connector
 from drivers.transport.transport import Dialogue, Framing
 
 MAX_OLD_ERRORS = 32
+
+log = logging.getLogger(__name__)
 
 
 class LineInstrumentOptions(Options):
@@ -121,6 +127,13 @@ class LineInstrument(LinkedInstrument):
         )
         super().__init__(name, transport)
         self._options = options
+        left = [each for each in options.settings if each != options.state_setting]
+        if left and not options.safe:
+            log.warning(
+                "%s: safe is empty, so make_safe leaves as they are: %s; say there where they rest",
+                name,
+                ", ".join(left),
+            )
 
     async def set_value(self, setting: str, value: float | str) -> float | str:
         """Set one setting and read it back.
@@ -161,7 +174,7 @@ class LineInstrument(LinkedInstrument):
         steps = [
             partial(self._set, name=name, value=value) for name, value in self._options.safe.items()
         ]
-        await carry_out_all(self._transport, steps)
+        await carry_out_all(self._transport, [self._forget_errors, *steps] if steps else [])
 
     def actuators(self) -> Mapping[str, Actuator]:
         """One per numeric setting, by its name."""

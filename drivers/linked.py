@@ -68,7 +68,7 @@ class LinkedInstrument(ABC):
         """
         return await self._identify(link)
 
-    async def _set_up(self, link: Dialogue) -> None:
+    async def _set_up(self, link: Dialogue) -> None:  # noqa: B027  # many kinds need none
         """When the link is opened: set up what has to be, check that the unit fits its options."""
 
     async def _set_up_again(self, link: Dialogue) -> None:

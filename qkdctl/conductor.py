@@ -15,7 +15,7 @@ from qkdctl.history import History
 from qkdctl.holding import Hold, LockLostError, hold_for
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
-from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of
+from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of, whole_course
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,8 @@ class Conductor:
             raise RefusedError(f"there is no stage {unknown[0]!r}; stages are: {', '.join(known)}")
         if self.calibration is not None:
             raise RefusedError("a calibration is running; cancel it first, or wait for it")
-        request = CalibrationRequest(stages or known, origin, only_if_needed=not stages)
+        course = stages or whole_course(self._bench.config)
+        request = CalibrationRequest(course, origin, only_if_needed=not stages)
         await self._switch(partial(self._calibrate, request), request)
         return request
 

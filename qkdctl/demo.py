@@ -108,9 +108,9 @@ def example_testbed() -> Path:
 def _tell(directory: Path, testbed: Path, story: Story, say: Say) -> dict[str, Any]:
     """Run bench and daemon, go through the chapters, return the report."""
     with _bench(directory, testbed, story) as bench:
-        say("bench     simulated instruments serve their wire protocols")
+        say("bench       simulated instruments serve their wire protocols")
         with _daemon(directory, bench.testbed) as daemon:
-            say("daemon    all instruments identified, light shut")
+            say("daemon      all instruments identified, light shut")
             _calibrate(daemon, bench, story, say)
             _hold(daemon, bench, HOLD_S, say)
             recovered = _break(daemon, bench, story, say)
@@ -119,7 +119,7 @@ def _tell(directory: Path, testbed: Path, story: Story, say: Say) -> dict[str, A
             story.mark("stop")
             daemon.call("stop")
         shut = bench.sample()
-        say("stopped   light shut, outputs safe")
+        say("stopped     light shut, outputs safe")
     return _report(story, end, shut, recovered)
 
 
@@ -186,24 +186,29 @@ def _wait_for(
 
 
 def _calibrate(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> None:
-    """Align from wherever the fibre happens to be."""
+    """Calibrate all that the link needs, from wherever the bench happens to be."""
     bench.sample()
     story.mark("calibrate")
-    stream = daemon.stream("calibrate", stages=[story.stage])
+    stream = daemon.stream("calibrate", stages=[])
     for message in stream:
         progress = message["params"]
-        story.progress.append(progress | {"elapsed_s": story.elapsed_s()})
+        is_aligning = progress["stage"] == story.stage
+        if is_aligning:
+            story.progress.append(progress | {"elapsed_s": story.elapsed_s()})
         bench.sample()
-        say(f"{progress['phase']:<9} {_progress_line(progress)}")
+        label = progress["phase"] if is_aligning else progress["stage"]
+        say(f"{label:<11} {_progress_line(progress)}")
     story.mark("calibrated")
+    for result in stream.result["results"][:-1]:
+        say(f"{result['stage']:<11} {result['outcome']}: {result['reason']}")
     story.result = stream.result["results"][-1]
     if story.result["outcome"] != "accepted":
         raise DemoError(
             f"the calibration ended {story.result['outcome']}: {story.result['reason']}"
         )
-    say(f"accepted  {story.result['reason']}")
+    say(f"accepted    {story.result['reason']}")
     if story.result["expected_excess"] is not None:
-        say(f"limit     {_limit_line(story.result)}")
+        say(f"limit       {_limit_line(story.result)}")
 
 
 def _hold(daemon: DaemonClient, bench: Bench, duration_s: float, say: Say) -> None:
@@ -215,7 +220,7 @@ def _hold(daemon: DaemonClient, bench: Bench, duration_s: float, say: Say) -> No
         story.windows.append(status | {"elapsed_s": story.elapsed_s()})
         time.sleep(SAMPLE_S)
     say(
-        f"{status['state']:<9} true QBER {truth['qber']:.3%}, best reachable "
+        f"{status['state']:<11} true QBER {truth['qber']:.3%}, best reachable "
         f"{truth['qber_floor']:.3%}, {status['detection_rate_hz']:,.0f} detections/s"
     )
 
@@ -226,14 +231,14 @@ def _break(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> bool:
     bench.fault(story.controller, "unplug")
     try:
         noticed = _wait_for_state(daemon, bench, "degraded")
-        say(f"fault     the controller's cable was pulled: {daemon.call('status')['reason']}")
+        say(f"fault       the controller's cable was pulled: {daemon.call('status')['reason']}")
         time.sleep(CABLE_OUT_S)
     finally:
         bench.fault(story.controller, "plug")
         story.mark("cable in")
     recovered = noticed and _wait_for_state(daemon, bench, "tracking")
     story.mark("recovered")
-    say("recovered tracking again" if recovered else "fault     NOT recovered")
+    say("recovered   tracking again" if recovered else "fault       NOT recovered")
     return recovered
 
 
@@ -259,7 +264,7 @@ def _report(
         "excess_pp": 100 * (end["qber"] - end["qber_floor"]),
         "photons_to_align": result["photons"],
         "settings_to_align": result["settings"],
-        "seconds_to_align": round(story.marks["calibrated"] - story.marks["calibrate"], 2),
+        "seconds_to_align": round(result["duration_s"], 2),
         "fault_recovered": recovered,
         "light_off_at_end": not shut["shutter_open"],
         "violations": shut["violations"],
@@ -312,7 +317,7 @@ def _draw(story: Story, report: dict[str, Any], path: Path, say: Say) -> None:
         sys.stderr.write("no plot: install the extra 'plot' (matplotlib)\n")
         return
     draw(story, report, path)
-    say(f"plot      saved as {path}")
+    say(f"plot        saved as {path}")
 
 
 def _yes(value: bool) -> str:

@@ -10,7 +10,7 @@ from calibration.signal_run import SignalRun
 from qkdctl.events import estimate_dict
 from qkdctl.history import Calibrated, History
 from qkdctl.signal_bench import put_in_force
-from qkdctl.signal_stages import budget_of, make_procedure, signal_result_dict
+from qkdctl.signal_stages import SIGNAL_STAGES, Ground, budget_of, signal_result_dict
 from qkdctl.testbed import OpenTestbed
 
 CHECK_PHOTONS = 20_000
@@ -40,6 +40,7 @@ class SignalCalibrator:
         self._now = now
         self._on_progress = on_progress
         self._calibrated: dict[str, Calibrated] = {}
+        self._found_good: set[str] = set()
         self._is_at_rest = False
 
     async def recall(self) -> None:
@@ -76,8 +77,11 @@ class SignalCalibrator:
             asyncio.CancelledError: What was in force before is so again.
         """
         known = self._calibrated.get(name)
-        procedure = make_procedure(
-            name, self._bench, await self._bench.read_setting(), known.figure if known else None
+        ground = Ground(
+            self._bench,
+            start=await self._bench.read_setting(),
+            last=known.figure if known else None,
+            is_bias_known="bias" in self._calibrated or "bias" in self._found_good,
         )
         account = Account(
             name,
@@ -86,7 +90,10 @@ class SignalCalibrator:
             self._history,
             self._on_progress,
         )
-        result = await SignalRun(procedure, account).run(only_if_needed=only_if_needed)
+        run = SignalRun(SIGNAL_STAGES[name](ground), account)
+        result = await run.run(only_if_needed=only_if_needed)
+        if result.outcome == "skipped":
+            self._found_good.add(name)
         if result.outcome == "accepted" and result.after is not None:
             await self.keep(name, result.setting, result.after.value)
         return signal_result_dict(result)

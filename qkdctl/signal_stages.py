@@ -9,9 +9,11 @@ from calibration.attenuation import AttenuationProcedure
 from calibration.bias import LockProcedure, NullProcedure
 from calibration.delay import DelayProcedure
 from calibration.detector import DetectorProcedure
+from calibration.extinction import brightness_in_doubt
 from calibration.folding import Pattern
 from calibration.link_model import link_model
 from calibration.signal_run import Figure, Procedure, SignalResult
+from calibration.slots import SlotReader
 from qkdctl.config import Testbed
 from qkdctl.receiver import PatternReceiver, pattern_of
 from qkdctl.signal_bench import SignalBench
@@ -31,11 +33,13 @@ class Ground:
         bench: The opened testbed.
         start: Knobs in force.
         last: The stage's figure when it was run last, or None.
+        is_bias_known: Whether the bias of the intensity modulator was right at some time.
     """
 
     bench: OpenTestbed
     start: Mapping[str, float]
     last: float | None
+    is_bias_known: bool
 
     @property
     def config(self) -> Testbed:
@@ -56,20 +60,6 @@ class Ground:
         return receiver.gate_ps / receiver.pattern.slot_ps
 
 
-def make_procedure(
-    name: str, bench: OpenTestbed, start: Mapping[str, float], last: float | None
-) -> Procedure:
-    """Build a stage's procedure.
-
-    Args:
-        name: Name of the stage.
-        bench: The opened testbed.
-        start: Knobs in force.
-        last: The stage's figure when it was run last, or None.
-    """
-    return SIGNAL_STAGES[name](Ground(bench, start, last))
-
-
 def budget_of(name: str, config: Testbed) -> StageBudget:
     """Return what a stage may spend."""
     settings: StageBudget = getattr(config.stages, name)
@@ -77,27 +67,38 @@ def budget_of(name: str, config: Testbed) -> StageBudget:
 
 
 def _attenuation(ground: Ground) -> Procedure:
+    settings, levels = _present(ground.config.stages.attenuation), ground.config.link.intensities
+    is_bias_right = ground.is_bias_known or ground.config.stages.bias is None
+    sent = [levels[name] for name in ground.pattern.intensities]
     return AttenuationProcedure(
-        _present(ground.config.stages.attenuation),
+        settings,
         SignalBench(ground.bench),
         ground.pattern,
-        ground.config.link.intensities,
-        ground.gate_share if isinstance(ground.bench.receiver, PatternReceiver) else None,
+        levels,
+        _slots(ground) if isinstance(ground.bench.receiver, PatternReceiver) else None,
+        doubt=1.0 if is_bias_right else brightness_in_doubt(sent),
     )
 
 
 def _bias(ground: Ground) -> Procedure:
     settings, bench = _present(ground.config.stages.bias), SignalBench(ground.bench)
-    pattern, share = ground.pattern, ground.gate_share
-    if settings.knob is None:
-        return LockProcedure(settings, bench, bench.bias_lock(), pattern, share)
-    bias_v = ground.start[settings.knob]
-    return NullProcedure(settings, bench, settings.knob, bias_v, pattern, share)
+    slots, knob = _slots(ground), settings.knob
+    if knob is None:
+        return LockProcedure(settings, slots, bench.bias_lock())
+    return NullProcedure(settings, slots, bench, knob, ground.start[knob])
 
 
 def _delay(ground: Ground) -> Procedure:
     settings, inputs = _present(ground.config.stages.delay), ground.config.receiver.inputs
-    return DelayProcedure(settings, SignalBench(ground.bench), ground.pattern, inputs)
+    levels = ground.config.link.intensities
+    return DelayProcedure(settings, SignalBench(ground.bench), ground.pattern, inputs, levels)
+
+
+def _slots(ground: Ground) -> SlotReader:
+    gate_ps = ground.gate_share * ground.pattern.slot_ps
+    source, inputs = SignalBench(ground.bench), ground.config.receiver.inputs
+    levels = ground.config.link.intensities
+    return SlotReader(source, ground.pattern, inputs, gate_ps, levels)
 
 
 def _detector(ground: Ground) -> Procedure:

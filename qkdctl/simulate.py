@@ -195,6 +195,8 @@ def _on_link(config: Testbed) -> set[str]:
         named.add(config.knobs[phase.knob].instrument)
     if bias is not None and bias.knob is not None:
         named.add(config.knobs[bias.knob].instrument)
+    if bias is not None and bias.controller is not None:
+        named.add(bias.controller)
     return named
 
 

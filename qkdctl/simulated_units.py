@@ -203,7 +203,7 @@ def _mbx(options: MbxOptions, is_on_link: bool) -> Unit:
         "attenuation": Limits(options.min_attenuation_db, options.max_attenuation_db),
         "bias": Limits(options.min_bias_v, options.max_bias_v),
     }
-    return MbxSettings(is_on_link=is_on_link), limits
+    return MbxSettings(is_on_link=False, biases_link=is_on_link), limits
 
 
 UNITS: Mapping[str, Callable[[Any, bool], Unit]] = {

@@ -37,6 +37,18 @@ def stages_of(config: Testbed) -> tuple[str, ...]:
     return tuple(name for name in named if getattr(config.stages, name) is not None)
 
 
+def whole_course(config: Testbed) -> tuple[str, ...]:
+    """Return the stages of a whole calibration, in order.
+
+    The power at Alice's tap is that of the whole pattern: once the modulator's bias is right, it is
+    looked at again.
+    """
+    stages = list(stages_of(config))
+    if "attenuation" in stages and "bias" in stages:
+        stages.insert(stages.index("bias") + 1, "attenuation")
+    return tuple(stages)
+
+
 def make_stage(name: str, config: Testbed) -> Stage:
     """Build a stage as the testbed file wants it."""
     return STAGES[name](config)

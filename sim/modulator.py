@@ -1,5 +1,6 @@
 """Alice's intensity modulator: a Mach-Zehnder whose null drifts away from its bias."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, pi
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from sim.stokes import Floats
 from sim.timeline import Timeline
+
+Course = Callable[[float], float]
+"""A bias, V, over time, s."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,15 @@ class IntensityModulator:
     def __init__(self, settings: ModulatorSettings | None = None) -> None:
         self.settings = settings or ModulatorSettings()
         self._floor = float(10 ** (-self.settings.extinction_db / 10))
-        self._bias_v = Timeline[float | None](None)
+        self._bias = Timeline[Course | None](None)
 
     def set_bias(self, bias_v: float, now_s: float) -> None:
         """Set the bias; it is there at once."""
-        self._bias_v.set(bias_v, now_s)
+        self.follow(lambda _: bias_v, now_s)
+
+    def follow(self, course: Course, now_s: float) -> None:
+        """Let the bias take a course over time from now on."""
+        self._bias.set(course, now_s)
 
     def null_v(self, now_s: float) -> float:
         """Return the bias of the null at a time, V."""
@@ -58,7 +66,7 @@ class IntensityModulator:
 
     def changes(self, start_s: float, end_s: float) -> list[float]:
         """Return the times between two times at which the bias was set."""
-        return self._bias_v.changes(start_s, end_s)
+        return self._bias.changes(start_s, end_s)
 
     def mean_photons(self, nominal: Floats, now_s: float) -> Floats:
         """Return what becomes of the mean photon numbers that the slots should have.
@@ -67,11 +75,11 @@ class IntensityModulator:
             nominal: Mean photon number of each slot at the right bias, shape ``(k,)``.
             now_s: Time, s.
         """
-        bias_v, brightest = self._bias_v.at(now_s), float(nominal.max())
-        if bias_v is None or brightest == 0:
+        course, brightest = self._bias.at(now_s), float(nominal.max())
+        if course is None or brightest == 0:
             return nominal
         share = np.clip((nominal / brightest - self._floor) / (1 - self._floor), 0, 1)
         drive = np.arcsin(np.sqrt(share))
-        drive += pi * (bias_v - self.null_v(now_s)) / (2 * self.settings.half_wave_v)
+        drive += pi * (course(now_s) - self.null_v(now_s)) / (2 * self.settings.half_wave_v)
         passed = self._floor + (1 - self._floor) * np.sin(drive) ** 2
         return np.asarray(brightest * passed)

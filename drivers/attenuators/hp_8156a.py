@@ -8,10 +8,10 @@ then never stands, and that is reported. Public drivers wait about 1 s after a s
 does so (``settle_s``).
 
 ``INP:OFFS``, the calibration factor, shifts what a decibel means but moves nothing. It is cleared
-whenever the link is opened, on the way to the safe state and before every attenuation, since
-anybody may set one at the front panel. The absolute power mode, in which a power is set instead of
-an attenuation, is ended whenever the link is opened and on the way to the safe state; any command
-or question about the attenuation ends it too.
+whenever the link is opened, on the way to the safe state, before every attenuation and before the
+shutter opens, since anybody may set one at the front panel. The absolute power mode, in which a
+power is set instead of an attenuation, is ended whenever the link is opened, before the shutter
+opens and on the way to the safe state; any command or question about the attenuation ends it too.
 
 Weak facts, to be checked on first contact with a unit:
 

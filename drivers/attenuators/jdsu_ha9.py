@@ -11,9 +11,10 @@ GPIB they end in CR LF and the bus is held while the filter moves: there ``timeo
 longer than the longest move.
 
 ``D 1`` puts the beam block in and ``D 0`` takes it out. ``CAL`` shifts what a decibel means but
-moves nothing: it is cleared whenever the link is opened, on the way to the safe state and before
-every attenuation, since anybody may set one at the front panel. A changed output is confirmed by
-reading it back; refusals show in the status register, which is cleared before each command.
+moves nothing: it is cleared whenever the link is opened, on the way to the safe state, before every
+attenuation and before the block goes out, since anybody may set one at the front panel. A changed
+output is confirmed by reading it back; refusals show in the status register, which is cleared
+before each command.
 
 Weak facts, to be checked on first contact with a unit:
 
@@ -137,16 +138,9 @@ class Ha9(ShutteredAttenuator):
         super().__init__(name, transport, options, "CAL")
         self._options = options
 
-    async def read_attenuation(self) -> float:
-        """Read the attenuation once the filter stands, dB.
-
-        Raises:
-            ReplyError: The reply does not parse.
-            TransportError: Link lost, or the filter moves for too long.
-        """
-        async with self._transport.exclusive() as link:
-            await self._settle(link, "ATT?")
-            return await self._read_db(link)
+    async def _read_true_db(self, link: Dialogue) -> float:
+        await self._settle(link, "ATT?")  # before that a reading says nothing
+        return await super()._read_true_db(link)
 
     def _attenuation_command(self, attenuation_db: float) -> str:
         return f"ATT {attenuation_db:.2f}"

@@ -7,8 +7,8 @@ N7751A and N7752A (with power meters), N7761A, N7762A, N7764A, N7766A and N7768A
 at full speed but opens at the transition speed, as a ramp of light. Zeroing stops every attenuator
 and shuts every shutter of the box: this driver never does it. Closed-loop power control would move
 the attenuation by itself, and a display offset would shift what a decibel means: both are switched
-off whenever the link is opened and on the way to the safe state, the offset before every
-attenuation too, since anybody may set one at the front panel.
+off whenever the link is opened, before the shutter opens and on the way to the safe state, the
+offset before every attenuation too, since anybody may set one at the front panel.
 
 Weak facts, to be checked on first contact with a unit:
 
@@ -120,6 +120,7 @@ class N77xx(ShutteredAttenuator):
         self._output = f":OUTP{options.slot}"
         super().__init__(name, transport, options, f"{self._input}:OFFS")
         self._options = options
+        self._model = ""  # as it was identified last
 
     async def _identify(self, link: Dialogue) -> Identity:
         identity = await query_identity(link)
@@ -127,21 +128,21 @@ class N77xx(ShutteredAttenuator):
             identity.model not in MAX_ATTENUATION_DB
         ):
             raise self._another_model("N77xx attenuator", sent="*IDN?", received=identity)
+        self._model = identity.model
         return identity
 
     async def _set_up(self, link: Dialogue) -> None:
         """Check range and slot, switch power control and offset off, set the wavelength."""
-        model = (await self._identify(link)).model
-        largest_db = MAX_ATTENUATION_DB[model]
+        largest_db = MAX_ATTENUATION_DB[self._model]
         if largest_db is not None and self._options.max_attenuation_db > largest_db:
             raise SettingError(
                 self.name,
                 f"max_attenuation_db {self._options.max_attenuation_db:g} exceeds the "
-                f"{largest_db:g} dB of an {model}: lower it",
+                f"{largest_db:g} dB of an {self._model}: lower it",
             )
         await pop_errors(link)  # what others left there
         slots_reply = await link.query("*OPT?")
-        slots = parse_attenuator_slots(model, slots_reply)
+        slots = parse_attenuator_slots(self._model, slots_reply)
         if self._options.slot not in slots:
             raise ReplyError(
                 self.name,

@@ -11,9 +11,10 @@ begins with ``Error``. A move is over when ``Done`` comes.
 to 40 s, in which the attenuation sweeps the *whole* range, down to the insertion loss: the light
 must be shut elsewhere meanwhile. This driver homes when ``home`` is called, and by itself only if
 the option ``home_on_open`` says so: when the link is opened, or opened again after it was lost, or
-the unit is made safe, and it does not know its position. Homing ends at the attenuation of the safe state. A unit that
-is not homed can be identified and read, but neither set nor, as long as it refuses ``A``, made
-safe: both say so. Requests outside the configured range are refused, never clamped.
+the unit is made safe, and it does not know its position. Homing ends at the attenuation of the safe
+state. A unit that is not homed can be identified and read, but neither set nor, as long as it
+refuses ``A``, made safe: both say so. Requests outside the configured range are refused, never
+clamped.
 
 Weak facts, to be checked on first contact with a unit:
 
@@ -136,6 +137,7 @@ class Dd100(VariableAttenuator):
         )
         super().__init__(name, transport, options)
         self._options = options
+        self._range_db = (0.0, 0.0)  # as it was identified last
         self._line = OzLine(lambda line: line.lower().startswith(REFUSED), MAX_REPLY_LINES)
 
     async def home(self) -> float:
@@ -190,19 +192,16 @@ class Dd100(VariableAttenuator):
         return await self._attenuate(link, self._options.rest_db)
 
     async def _identify(self, link: Dialogue) -> Identity:
-        await self._read_range_db(link)
-        return Identity("OZ Optics", "DD-100", "unknown", "unknown")
-
-    async def _read_range_db(self, link: Dialogue) -> tuple[float, float]:
         try:
             lines = await self._line.exchange(link, "CD")
         except RejectedError as exc:  # an EPC-400, say, which ends its lines the same way
             lines = [exc.received or ""]
-        return parse_range_db(self.name, lines)
+        self._range_db = parse_range_db(self.name, lines)
+        return Identity("OZ Optics", "DD-100", "unknown", "unknown")
 
     async def _set_up(self, link: Dialogue) -> None:
         """Check the range; home the unit if need be and ``home_on_open``."""
-        check_unit_range(self.name, self._options, *await self._read_range_db(link))
+        check_unit_range(self.name, self._options, *self._range_db)
         await self._home_if_lost(link)
 
     async def _home_if_lost(self, link: Dialogue) -> None:
@@ -215,4 +214,5 @@ class Dd100(VariableAttenuator):
             log.warning("%s: not homed since power-up; it cannot be set", self.name)
 
     def _steps_to_safety(self) -> list[SafetyStep]:
-        return [*super()._steps_to_safety(), self._home_if_lost]
+        steps = super()._steps_to_safety()
+        return [*steps, self._home_if_lost] if self._options.home_on_open else steps

@@ -10,11 +10,11 @@ from drivers.attenuators.attenuation import (
     confirm_attenuation,
     wait_until_settled,
 )
-from drivers.errors import ReplyError
+from drivers.errors import RejectedError, ReplyError
 from drivers.linked import LinkedInstrument
 from drivers.outputs import SafetyStep, carry_out_all, unknown_if_lost
 from drivers.roles import Actuator
-from drivers.scpi import ensure_value, tell
+from drivers.scpi import ensure_value, query_float, tell
 from drivers.transport.transport import Dialogue, Transport
 
 
@@ -64,12 +64,12 @@ class VariableAttenuator(LinkedInstrument):
         """Read the attenuation, dB.
 
         Raises:
-            RejectedError: The unit does not know it.
+            RejectedError: The unit does not know it, or what it shows is shifted by an offset.
             ReplyError: The reply does not parse.
             TransportError: Link lost.
         """
         async with self._transport.exclusive() as link:
-            return await self._read_db(link)
+            return await self._read_true_db(link)
 
     async def make_safe(self) -> None:
         """Attenuate as far as configured; raises the first failure after all was tried."""
@@ -105,6 +105,10 @@ class VariableAttenuator(LinkedInstrument):
     async def _read_db(self, link: Dialogue) -> float:
         """Read the attenuation, dB."""
 
+    async def _read_true_db(self, link: Dialogue) -> float:
+        """Read the attenuation, whatever somebody may have done to the unit, dB."""
+        return await self._read_db(link)
+
     def _steps_to_safety(self) -> list[SafetyStep]:
         async def attenuate(link: Dialogue) -> None:
             await self._attenuate(link, self._limits.rest_db)
@@ -122,7 +126,8 @@ class ShutteredAttenuator(VariableAttenuator):
     """The same with a shutter, which is shut before the filter moves to its safe place.
 
     A display offset shifts what a decibel means but moves nothing. Anybody may set one at the front
-    panel: it is cleared before every attenuation, and on the way to the safe state.
+    panel: it is cleared before every attenuation, before the shutter opens, and on the way to the
+    safe state. As long as one is in force no attenuation is read.
 
     Args:
         name: Name in the testbed file.
@@ -151,8 +156,20 @@ class ShutteredAttenuator(VariableAttenuator):
         self._offset = offset
 
     async def set_shutter(self, *, is_open: bool) -> bool:
-        """Open or shut the shutter, wait for it, read it back; raises as ``set_attenuation``."""
+        """Open or shut the shutter, wait for it, read it back.
+
+        Before it opens, whatever moves the filter by itself is ended and a display offset cleared,
+        and the attenuation is read.
+
+        Raises:
+            RejectedError: The unit refused, or the attenuation is outside the limits: set it first.
+                The shutter stays as it is.
+            ReplyError: A reply does not parse, or the shutter did not move.
+            TransportError: Link lost or not settled in time; the shutter is unknown.
+        """
         async with self._transport.exclusive() as link:
+            if is_open:
+                await self._prepare_to_open(link)
             return await self._set_shutter(link, is_open=is_open)
 
     async def read_shutter(self) -> bool:
@@ -196,6 +213,33 @@ class ShutteredAttenuator(VariableAttenuator):
     async def _move(self, link: Dialogue, command: str) -> None:
         await self._tell(link, command)
         await self._settle(link, command)
+
+    async def _prepare_to_open(self, link: Dialogue) -> None:
+        """See to it that no more light comes than the limits allow."""
+        await self._end_control(link)
+        await self._clear_offset(link)
+        await self._settle(link, f"{self._offset} 0")
+        read_db = await self._read_true_db(link)
+        smallest_db, largest_db = self._limits.min_attenuation_db, self._limits.max_attenuation_db
+        if not smallest_db - self.tolerance_db <= read_db <= largest_db + self.tolerance_db:
+            raise RejectedError(
+                self.name,
+                f"{self.shutter} stays shut: the attenuation is {read_db:.2f} dB, outside "
+                f"{smallest_db:g} to {largest_db:g} dB; set it first",
+            )
+
+    async def _read_true_db(self, link: Dialogue) -> float:
+        question = f"{self._offset}?"
+        offset_db = await query_float(link, question)
+        if abs(offset_db) >= self._limits.resolution_db / 2:
+            raise RejectedError(
+                self.name,
+                f"somebody has set a display offset of {offset_db:g} dB, which hides the "
+                "attenuation: set the attenuation or make it safe, which clears the offset",
+                sent=question,
+                received=f"{offset_db:g}",
+            )
+        return await super()._read_true_db(link)
 
     def _steps_to_safety(self) -> list[SafetyStep]:
         async def shut(link: Dialogue) -> None:

@@ -13,7 +13,8 @@ Uncertain, to be checked on first contact with a unit:
 - Whether ``hvolt?`` answers what was set or what is measured: it may be off by 1 V.
 - Whether commands answer anything; what comes within 0.1 s is dropped.
 - Whether anything is heard while it counts: after a count that was cut short, the end of its window
-  is waited for, ``make_safe`` included (at most the option ``longest_window_s``).
+  is waited for (at most the option ``longest_window_s``). ``make_safe`` sends the rest bias before
+  that, too, and confirms it thereafter.
 - The text of ``*IDN?``, which has ``SPD`` in it; S-Fifteen's SPDC sources say ``SPDC``.
 - Not used here: ``constp``, ``consti``, ``pvolt``, ``delay`` and ``save``.
 """
@@ -114,9 +115,15 @@ class Spd(CountingUnit):
         return abs(apart_degc) <= self._options.stable_within_degc
 
     async def make_safe(self) -> None:
-        """Take the bias to its rest; cuts a count short, leaves the cooling."""
+        """Take the bias to its rest; cuts a count short, leaves the cooling.
+
+        The unit is told at once, and again in a dialogue, which may have to wait for the end of the
+        window of a count.
+        """
         self._interruption.cut_short()
-        rest = partial(self._set, quantity=BIAS, value=self._options.rest_bias_v)
+        rest_v = self._options.rest_bias_v
+        await self._transport.send_ahead(_command(BIAS, rest_v))
+        rest = partial(self._set, quantity=BIAS, value=rest_v)
         await carry_out_all(self._transport, [rest])
 
     def actuators(self) -> Mapping[str, Actuator]:
@@ -173,8 +180,8 @@ class Spd(CountingUnit):
             return await self._set(link, quantity, value)
 
     async def _set(self, link: Dialogue, quantity: Quantity, value: float) -> float:
-        rounded = round(value, quantity.decimals) + 0.0  # no negative zero
-        command = f"{quantity.command} {rounded:.{quantity.decimals}f}"
+        rounded = _rounded(quantity, value)
+        command = _command(quantity, value)
         with unknown_if_lost(self.name, f"the {quantity.what}"):
             await self._tell(link, command)
             read = await self._ask_number(link, f"{quantity.command}?")
@@ -202,3 +209,11 @@ class Spd(CountingUnit):
         if count is None:
             raise ReplyError(self.name, "not a count", sent="counts?", received=reply)
         return {self._options.input: int(count[1])}
+
+
+def _rounded(quantity: Quantity, value: float) -> float:
+    return round(value, quantity.decimals) + 0.0  # no negative zero
+
+
+def _command(quantity: Quantity, value: float) -> str:
+    return f"{quantity.command} {_rounded(quantity, value):.{quantity.decimals}f}"

@@ -212,7 +212,6 @@ class Mdt693b(LinkedInstrument):
     async def _identify_anew(self, link: Dialogue) -> Identity:
         self._line.echoes = False
         identity = await self._identify(link)
-        await link.drain()  # what was owed before the loss: without echo, prompts look alike
         self._has_master_scan = identity.model != ONE_AXIS_MODEL
         return identity
 

@@ -165,7 +165,7 @@ class Pm100d(LinkedInstrument):
             Power, W; may be slightly negative in the dark.
 
         Raises:
-            RejectedError: Over-range, or a setting was refused.
+            RejectedError: Over-range, zeroing, or a setting was refused.
             ReplyError: The reply does not parse, or there is no power sensor.
             TransportError: Link lost, twice in a row.
         """
@@ -250,6 +250,7 @@ class Pm100d(LinkedInstrument):
 
     async def _measure(self, link: Dialogue) -> float:
         await self._check_sensor(link)
+        await self._refuse_while_zeroing(link)
         await self._set_meaning(link)
         if self._options.range_w is not None:
             await self._command(link, f"SENS:POW:RANG {self._options.range_w:g}")
@@ -258,6 +259,16 @@ class Pm100d(LinkedInstrument):
         averaging_s = 2 * self._options.averages * SAMPLE_S
         reply = await link.query(question, timeout_s=self._options.timeout_s + averaging_s)
         return parse_power_w(self.name, question, reply)
+
+    async def _refuse_while_zeroing(self, link: Dialogue) -> None:
+        question = f"{ZERO}:STAT?"
+        if state := await query_int(link, question):
+            raise RejectedError(
+                self.name,
+                "it takes its zero: measure when that is over, or break it off with make_safe",
+                sent=question,
+                received=str(state),
+            )
 
     async def _wait_until_zeroed(self) -> None:
         longest_s = self._options.zero_timeout_s

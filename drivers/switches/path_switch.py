@@ -56,15 +56,15 @@ class PathSwitch(LinkedInstrument):
 
     async def make_safe(self) -> None:
         """Choose the path of the safe state."""
-
-        async def rest(link: Dialogue) -> None:
-            await self._choose(link, self._rest_path)
-
-        await carry_out_all(self._transport, [rest])
+        await carry_out_all(self._transport, [self._rest])
 
     @abstractmethod
     async def _choose(self, link: Dialogue, path: str) -> str:
         """Choose a path, wait until it is made, return what was read back."""
+
+    async def _rest(self, link: Dialogue) -> None:
+        """Choose the path of the safe state."""
+        await self._choose(link, self._rest_path)
 
     @abstractmethod
     async def _read(self, link: Dialogue) -> str:

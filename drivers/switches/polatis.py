@@ -7,7 +7,8 @@ Ports are numbered through: the ingress ports from 1 on, the egress ports after 
 ``:oxc:swit:size?`` counts them. The path of this driver is the egress port that the configured
 ingress port leads to, as text, or ``none``. Other connections of the matrix belong to somebody
 else: a path to an egress port that carries another ingress port is refused before it is asked for,
-and no command is used that touches more than one connection.
+and no command is used that touches more than one connection. Where that befalls ``rest_path``,
+``make_safe`` leads the light nowhere.
 
 Commands that set answer nothing: ``*OPC?`` is asked with them and answered once the mirrors stand.
 Thereafter the error queue and the connection are read.
@@ -23,6 +24,7 @@ Weak facts, to be checked on first contact with a unit:
 - ``Polatis`` in the first field of the identity.
 """
 
+import logging
 import re
 from typing import Final, Self
 
@@ -43,6 +45,8 @@ ERRORS = ":syst:err:all?"
 SIZE = ":oxc:swit:size?"
 PORT = re.compile(r'\s*"?\s*([0-9]{0,4})\s*"?\s*')
 PORTS = re.compile(r"\s*([0-9]{1,4})\s*,\s*([0-9]{1,4})\s*")
+
+log = logging.getLogger(__name__)
 
 
 class PolatisOptions(Options):
@@ -135,6 +139,14 @@ class Polatis(PathSwitch):
         if errors:
             raise RejectedError(self.name, "refused", sent=command, received=errors[0])
         raise ReplyError(self.name, f"port {ingress} leads elsewhere", sent=command, received=read)
+
+    async def _rest(self, link: Dialogue) -> None:
+        """Choose the path of the safe state, or ``none`` where that is refused."""
+        try:
+            await super()._rest(link)
+        except RejectedError as exc:
+            log.warning("%s: %s; the light is led nowhere instead", self.name, exc.problem)
+            await self._choose(link, NOWHERE)
 
     async def _refuse_if_taken(self, link: Dialogue, path: str) -> None:
         holder = await self._read_port(link, int(path))

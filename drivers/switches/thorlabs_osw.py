@@ -80,11 +80,6 @@ class Osw(PathSwitch):
         version = VERSION.search(text)
         return Identity("Thorlabs", text, "unknown", version[0] if version else "unknown")
 
-    async def _identify_anew(self, link: Dialogue) -> Identity:
-        identity = await self._identify(link)
-        await link.drain()  # a path that an earlier question was owed must not answer a later one
-        return identity
-
     async def _choose(self, link: Dialogue, path: str) -> str:
         command = f"S {path}"
         loop = asyncio.get_running_loop()

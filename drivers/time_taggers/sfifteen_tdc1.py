@@ -28,12 +28,13 @@ Weak facts, to be checked on first contact with a unit:
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 
 import numpy as np
 
 from drivers.errors import InstrumentError, RejectedError, ReplyError, TransportError
+from drivers.measuring import Recording
 from drivers.outputs import carry_out_all, check_within, unknown_if_lost
 from drivers.registry import register
 from drivers.roles import Actuator, Identity
@@ -81,12 +82,13 @@ class Tdc1(CountingUnit):
     ) -> None:
         super().__init__(name, resource, options, options.inputs, connector)
         self._options = options
+        self._recordings: set[Recording[TagBlock]] = set()
 
     async def stream(self, duration_s: float, inputs: Sequence[int]) -> AsyncIterator[TagBlock]:
         """Record time tags, by the unit's own clock.
 
         Leave the loop early only through ``contextlib.aclosing``: until the generator is closed,
-        the unit goes on.
+        the unit goes on, and whoever asks it something waits. ``make_safe`` does not.
 
         Args:
             duration_s: Exposure, s.
@@ -102,7 +104,16 @@ class Tdc1(CountingUnit):
             TransportError: Link lost, nothing came, or cut short by ``make_safe``.
         """
         numbers = self._checked(duration_s, inputs)
-        end_ps = round(duration_s * PS_PER_S)
+        recording = Recording(self.name, self._record(round(duration_s * PS_PER_S), numbers))
+        self._recordings.add(recording)
+        try:
+            async with aclosing(recording.items()) as blocks:
+                async for block in blocks:
+                    yield block
+        finally:
+            self._recordings.discard(recording)
+
+    async def _record(self, end_ps: int, numbers: Sequence[int]) -> AsyncGenerator[TagBlock, None]:
         async with self._measuring, self._transport.exclusive() as link:
             self._interruption.arm()
             await self._ensure_singles(link)
@@ -159,6 +170,8 @@ class Tdc1(CountingUnit):
     async def make_safe(self) -> None:
         """End a stream or a count, and go back to counting singles; there is no light here."""
         self._interruption.cut_short()
+        for recording in tuple(self._recordings):
+            await recording.cut_short()
         await carry_out_all(self._transport, [self._stop, self._ensure_singles])
 
     def actuators(self) -> Mapping[str, Actuator]:

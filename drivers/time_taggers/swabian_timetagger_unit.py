@@ -71,6 +71,7 @@ class TaggerUnit:
             instrument, resource, import_vendor_library, timeout_s=options.timeout_s
         )
         self._link.on_reopen = self._take_up
+        self._link.on_set_up = self._set_up
         self._link.on_close = self._let_go
 
     async def open(self) -> None:
@@ -87,13 +88,13 @@ class TaggerUnit:
         return self._link.health()
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[Held]:
-        """Hold one dialogue with the unit.
+    async def exclusive(self, *, is_urgent: bool = False) -> AsyncIterator[Held]:
+        """Hold one dialogue with the unit; an urgent one does not wait for its set-up.
 
         Raises:
             TransportError: Not open, or the unit could not be taken up again.
         """
-        async with self._link.exclusive() as calls:
+        async with self._link.exclusive(is_urgent=is_urgent) as calls:
             if self._vendor is None:
                 raise TransportError(self._instrument, "the link is not open")
             yield Held(calls, self._vendor)
@@ -144,7 +145,7 @@ class TaggerUnit:
         """Try every step, unless the library is stuck in one; return what failed."""
         failures: list[InstrumentError] = []
         try:
-            async with self.exclusive() as held:
+            async with self.exclusive(is_urgent=True) as held:
                 end = partial(self.settings.end_test_signal, held.calls, held.tagger)
                 ends = [partial(end, number) for number in self._options.channels]
                 for step in (partial(held.calls.call, held.vendor.end_all), *ends):
@@ -168,9 +169,12 @@ class TaggerUnit:
             await calls.call(self._vendor.connect, timeout_s=self._options.connect_timeout_s)
             self._link.note_connection()
         await self.identify(held)
-        if not self._is_set_up:
-            await self.settings.set_up(calls, held.tagger)
-            self._is_set_up = True
+
+    async def _set_up(self, calls: Calls) -> None:
+        if self._vendor is None or self._is_set_up:
+            return
+        await self.settings.set_up(calls, self._vendor.handle)
+        self._is_set_up = True
 
     async def _answers(self, held: Held) -> bool:
         """Whether the unit is held and still there; raises if that takes too long to tell."""

@@ -123,7 +123,8 @@ class LibraryLink:
     """The link to one instrument through a vendor's library, shared by whoever holds its driver.
 
     As with a transport, a failed link is not given up: the next dialogue runs ``on_reopen`` before
-    anything else, and if that fails it does not start.
+    anything else, and if that fails it does not start. ``on_set_up`` follows, unless the dialogue
+    is urgent: then it is left for the next one that is not.
 
     Args:
         instrument: Name in errors and in the trace.
@@ -132,8 +133,9 @@ class LibraryLink:
         trace: Traffic log, if wanted; results that are more than a number or a word are not shown.
 
     Attributes:
-        on_reopen: Set by the driver: get hold of the device, if it is not held already, see that it
-            is the configured one, and put back what was lost. Runs when the link is opened, too.
+        on_reopen: Set by the driver: get hold of the device, if it is not held already, and see
+            that it is the configured one. Runs when the link is opened, too, as does the next one.
+        on_set_up: Set by the driver: put back what was lost.
         on_close: Set by the driver: let the device go.
     """
 
@@ -147,6 +149,7 @@ class LibraryLink:
     ) -> None:
         self.instrument = instrument
         self.on_reopen: Callable[[Calls], Awaitable[None]] | None = None
+        self.on_set_up: Callable[[Calls], Awaitable[None]] | None = None
         self.on_close: Callable[[Calls], Awaitable[None]] | None = None
         self._library = library
         self._timeout_s = timeout_s
@@ -154,6 +157,7 @@ class LibraryLink:
         self._lock = asyncio.Lock()
         self._is_wanted = False
         self._is_dirty = True
+        self._is_set_up = False
         self._connected = 0
         self._exchanges = 0
         self._errors = 0
@@ -164,11 +168,12 @@ class LibraryLink:
         """Take up the device; nothing happens on a link that is open and in step.
 
         Raises:
-            InstrumentError: What ``on_reopen`` raised. Later dialogues try again until ``close``.
+            InstrumentError: What ``on_reopen`` or ``on_set_up`` raised. Later dialogues try again
+                until ``close``.
         """
         async with self._lock:
             self._is_wanted = True
-            await self._put_in_step()
+            await self._put_in_step(is_urgent=False)
 
     async def close(self) -> None:
         """Let the device go, after the dialogue in progress if there is one."""
@@ -183,10 +188,13 @@ class LibraryLink:
                 self._remark(f"not closed: {exc.problem}")
 
     @asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[Calls]:
+    async def exclusive(self, *, is_urgent: bool = False) -> AsyncIterator[Calls]:
         """Hold one dialogue under the lock.
 
         Whatever ends the block early leaves the link in doubt, except a refusal.
+
+        Args:
+            is_urgent: It needs no more than that this is the right device.
 
         Raises:
             TransportError: Not open, or the device could not be taken up again.
@@ -194,7 +202,7 @@ class LibraryLink:
         async with self._lock:
             if not self._is_wanted:
                 raise TransportError(self.instrument, "the link is not open")
-            await self._put_in_step()
+            await self._put_in_step(is_urgent=is_urgent)
             try:
                 yield Calls(self)
             except (SettingError, RejectedError):
@@ -266,12 +274,16 @@ class LibraryLink:
             last_error=self._last_error,
         )
 
-    async def _put_in_step(self) -> None:
-        if not self._is_dirty:
-            return
-        if self.on_reopen is not None:
-            await self.on_reopen(Calls(self))
-        self._is_dirty = False
+    async def _put_in_step(self, *, is_urgent: bool) -> None:
+        if self._is_dirty:
+            self._is_set_up = False
+            if self.on_reopen is not None:
+                await self.on_reopen(Calls(self))
+            self._is_dirty = False
+        if not (is_urgent or self._is_set_up):
+            if self.on_set_up is not None:
+                await self.on_set_up(Calls(self))
+            self._is_set_up = True
 
     def _failed(
         self, problem: str, sent: str, kind: type[TransportError] = TransportError

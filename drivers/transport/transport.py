@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from drivers.errors import RejectedError, ReplyError, SettingError, TransportError
 from drivers.roles import Health
@@ -169,6 +169,7 @@ class Transport:
         self.on_set_up: Hook | None = None
         self._line = Line(instrument, channel, framing, timeout_s, trace)
         self._lock = asyncio.Lock()
+        self._is_identified = False
         self._is_set_up = True
 
     async def open(self) -> None:
@@ -181,13 +182,13 @@ class Transport:
             self._line.is_wanted = True
             self._line.drop_stale()
             if self._line.is_dirty:
-                await self._line.reopen()
+                await self._reopen()
                 self._line.is_dirty = False
 
     async def close(self) -> None:
         """Disconnect, after the dialogue in progress if there is one."""
         async with self._lock:
-            self._line.is_wanted = False
+            self._line.is_wanted = self._is_identified = False
             await self._line.close()
 
     @asynccontextmanager
@@ -214,12 +215,32 @@ class Transport:
     async def setting_up(self) -> AsyncIterator[Dialogue]:
         """Hold the dialogue in which the driver sets the instrument up, after ``open``.
 
-        If it fails, that remains to be done before any dialogue that is not urgent.
+        If it fails, however it does, the next dialogue begins as after a lost link.
         """
         async with self.exclusive(is_urgent=True) as dialogue:
             self._is_set_up = False
-            yield dialogue
-            self._is_set_up = True
+            try:
+                yield dialogue
+            except BaseException:
+                self._line.is_dirty = True
+                raise
+            self._is_identified = self._is_set_up = True
+
+    async def send_ahead(self, text: str) -> None:
+        """Send a command at once, although a dialogue waits for a reply or the line is dirty.
+
+        For what must not wait so long. Nobody knows whether it was heard: say it again in a
+        dialogue, before which the line is then recovered. Nothing is sent where a dialogue starts
+        at once, nor to an instrument that has not been identified since the link was opened.
+
+        Raises:
+            SettingError: Not one printable command; nothing was sent.
+        """
+        if not self._is_identified or not (self._lock.locked() or self._line.is_dirty):
+            return
+        self._line.is_dirty = True
+        with suppress(TransportError):
+            await Dialogue(self._line).write(text)
 
     async def query(self, text: str, *, timeout_s: float | None = None) -> str:
         """Ask one question that changes nothing; asked once more if the first try is lost.
@@ -254,14 +275,20 @@ class Transport:
 
     async def _take_up_again(self, *, is_urgent: bool) -> None:
         if self._line.is_dirty:
-            await self._line.reopen()
-            self._is_set_up = False
+            await self._reopen()
             await self._run(self.on_reopen, "not identified again after a lost link")
+            if self._line.framing.is_stream:
+                await self._line.drain()  # it may have answered what was asked before the loss
+            self._is_identified = True
             self._line.is_dirty = False
         if not (is_urgent or self._is_set_up):
             with self._doubted_if_broken():
                 await self._run(self.on_set_up, "not set up again after a lost link")
             self._is_set_up = True
+
+    async def _reopen(self) -> None:
+        self._is_identified = self._is_set_up = False
+        await self._line.reopen()
 
     async def _run(self, hook: Hook | None, problem: str) -> None:
         if hook is None:

@@ -8,8 +8,8 @@ has come. The driver never resets the mainframe (``SRST``): that would reset its
 A mainframe holds several modules on one line, but each driver opens its own: only one SIM928 of a
 mainframe can be used so.
 
-Weak facts, to be checked on first contact with a unit: ``OPON``, ``OPOF`` and ``EXON?`` (one public driver);
-that ``LEXE?`` and ``LCME?`` are cleared by being read; the text of ``*IDN?``.
+Weak facts, to be checked on first contact with a unit: ``OPON``, ``OPOF`` and ``EXON?`` (one public
+driver); that ``LEXE?`` and ``LCME?`` are cleared by being read; the text of ``*IDN?``.
 
 Source: Qcodes_contrib_drivers (drivers/StanfordResearchSystems/SIM928.py).
 """

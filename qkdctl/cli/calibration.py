@@ -60,13 +60,15 @@ def _display() -> Iterator[Show]:
 
 def progress_line(progress: Mapping[str, Any]) -> str:
     """Write progress on one line."""
-    parts = [
-        f"{progress['stage']}: {progress['phase']}",
-        f"QBER {text.interval(progress.get('qber'))}",
+    parts = [f"{progress['stage']}: {progress['phase']}"]
+    if progress.get("qber"):
+        parts.append(f"QBER {text.interval(progress['qber'])}")
+    parts += [
         f"{text.count(progress.get('photons'))} photons",
         f"{text.count(progress.get('settings'))} settings",
-        f"excess {text.excess(progress)}",
     ]
+    if progress.get("expected_excess") is not None:
+        parts.append(f"excess {text.excess(progress)}")
     if progress.get("note"):
         parts.append(progress["note"])
     return ", ".join(parts)
@@ -93,10 +95,13 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def _result_text(result: Mapping[str, Any]) -> str:
     outcome = str(result["outcome"])
-    if result.get("reason") and outcome != "accepted":  # else the figures below say it
+    has_figure = bool(result.get("figure"))
+    if result.get("reason") and (has_figure or outcome != "accepted"):  # else what follows says it
         outcome = f"{outcome}: {result['reason']}"
     pairs = [(result.get("stage") or "calibration", outcome)]
-    if result.get("photons"):
+    if has_figure:
+        pairs.append(("spent", _cost_text(result)))
+    elif result.get("photons") and "qber_after" in result:
         pairs += [
             ("QBER before", text.interval(result.get("qber_before"))),
             ("QBER after", text.interval(result.get("qber_after")) + _predicted_text(result)),

@@ -71,7 +71,10 @@ def _print_state(state: dict[str, Any], as_json: bool) -> None:
 @as_json
 @with_daemon
 def calibrate(daemon: DaemonClient, stages: tuple[str, ...], as_json: bool) -> None:
-    """Run calibration stages (all, if none is named), with live progress on stderr.
+    """Run calibration stages, with live progress on stderr.
+
+    Without STAGE everything that the link needs is run in order; what a quick look shows to be
+    still good is skipped, and a stage that fails ends the run.
 
     Ctrl-C cancels and waits until the old setting is back in force; a second Ctrl-C leaves at
     once, and the daemon goes on restoring by itself.

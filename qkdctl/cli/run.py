@@ -103,6 +103,10 @@ def demo(seed: int | None, as_json: bool, plot: Path | None, testbed: Path | Non
 )
 @click.option("--methods", callback=comma_list, help="Only these, with commas between.")
 @click.option("--cases", callback=comma_list, help="Only these, with commas between.")
+@click.option(
+    "--budget-photons", type=click.IntRange(min=1), help="Detections that a run may look at."
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes to share the runs among.")
 @as_json
 @click.option("--plot", type=file_path, help="Save the figures as a picture.")
 def bench(
@@ -110,10 +114,14 @@ def bench(
     seeds: range,
     methods: tuple[str, ...] | None,
     cases: tuple[str, ...] | None,
+    budget_photons: int | None,
+    jobs: int | None,
     as_json: bool,
     plot: Path | None,
 ) -> None:
     """Run benchmark TASK over a range of seeds and print its figures."""
     from benchmarks.run import run_bench
 
-    sys.exit(run_bench(task, seeds, methods, cases, as_json=as_json, plot=plot))
+    options = {"budget_photons": budget_photons, "jobs": jobs}
+    given = {name: value for name, value in options.items() if value is not None}
+    sys.exit(run_bench(task, seeds, methods, cases, as_json=as_json, plot=plot, **given))

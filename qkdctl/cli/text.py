@@ -111,8 +111,12 @@ def event_details(row: Mapping[str, Any]) -> str:
             return f"{setting(values)} (by {origin})"
         case {"kind": "window", "qber": qber, "photons": photons}:
             return f"QBER {interval(qber)}, {count(photons)} photons"
+        case {"kind": "calibration", "stage": stage, "figure": Mapping(), "reason": reason}:
+            return f"{stage} {row['outcome']}: {reason}"
         case {"kind": "calibration", "stage": stage, "outcome": outcome}:
             return f"{stage} {outcome}; QBER now {interval(row.get('qber_after'))}"
+        case {"kind": "progress", "stage": stage, "note": str(note), "qber": None}:
+            return f"{stage}: {note}"
         case {"kind": "progress", "stage": stage, "phase": phase}:
             return f"{stage}: {phase}; QBER {interval(row.get('qber'))}"
         case _:

@@ -4,8 +4,8 @@ SCPI lines end in LF both ways. A level beyond 1.2 times the range is refused (-
 function or a range changed in a way that the level does not fit. The unit comes up with its output
 off, in voltage mode, on the 10 V range.
 
-Assumed, for want of a manual: the texts of the error queue, and that a level is rounded to the
-range's resolution.
+Assumed, for want of a manual: the texts of the error queue; that a level is rounded to the range's
+resolution; that each function keeps its range, and begins at level 0 with the output as it was.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,11 @@ from sim.scpi_unit import RefusedError, ScpiUnit, flag
 from sim.twin import Twin
 from sim.wire import MAIN
 
-RESOLUTIONS: Final = {0.01: 1e-7, 0.1: 1e-6, 1.0: 1e-5, 10.0: 1e-4, 30.0: 1e-3}
+RESOLUTIONS: Final = {
+    "VOLT": {0.01: 1e-7, 0.1: 1e-6, 1.0: 1e-5, 10.0: 1e-4, 30.0: 1e-3},
+    "CURR": {0.001: 1e-8, 0.01: 1e-7, 0.1: 1e-6, 0.2: 1e-6},
+}
+"""Resolution of each range of each function, V or A."""
 LIMITS_A: Final = (0.001, 0.2)
 OVERRANGE: Final = 1.2
 
@@ -98,22 +102,26 @@ class Gs200(ScpiUnit):
         self._start(0.0)
 
     def outputs(self, now_s: float) -> dict[str, float | bool | str]:
-        """Return the voltage at the terminals, V."""
-        return {"voltage": self._voltage_v()}
+        """Return what is at the terminals: a voltage, V, or a current, A; the other one is 0."""
+        return {"voltage": self._given("VOLT"), "current": self._given("CURR")}
 
-    def _voltage_v(self) -> float:
-        return self._level_v if self._is_on and self._function == "VOLT" else 0.0
+    def _given(self, function: str) -> float:
+        return self._level if self._is_on and self._function == function else 0.0
+
+    @property
+    def _unit(self) -> str:
+        return "V" if self._function == "VOLT" else "A"
 
     def _drive(self, now_s: float) -> None:
         """Put the voltage on what it goes to."""
         if self._electrode is not None:
-            self._electrode.set_bias(self._voltage_v(), now_s)
+            self._electrode.set_bias(self._given("VOLT"), now_s)
 
     def _start(self, now_s: float) -> None:
         """Come up with the output off."""
         self._function = "VOLT"
-        self._range_v = 10.0
-        self._level_v = 0.0
+        self._ranges = {"VOLT": 10.0, "CURR": 0.01}
+        self._level = 0.0
         self._limit_a = 0.2
         self._is_on = False
         self._drive(now_s)
@@ -127,35 +135,37 @@ class Gs200(ScpiUnit):
         short = argument.upper()[:4]
         if short not in ("VOLT", "CURR"):
             raise RefusedError(-222)
-        self._function, self._level_v = short, 0.0
+        self._function, self._level = short, 0.0
         self._drive(now_s)
 
     def _read_function(self, argument: str, now_s: float) -> str:
         return self._function
 
     def _set_range(self, argument: str, now_s: float) -> None:
-        range_v = number(argument)
-        self._record.tell(now_s, self._name, "range", range_v or 0.0, "V")
-        if range_v not in RESOLUTIONS or abs(self._level_v) > OVERRANGE * range_v:
+        wanted = number(argument)
+        self._record.tell(now_s, self._name, "range", wanted or 0.0, self._unit)
+        if wanted not in RESOLUTIONS[self._function] or abs(self._level) > OVERRANGE * wanted:
             raise RefusedError(-222)
-        self._range_v = range_v
+        self._ranges[self._function] = wanted
 
     def _read_range(self, argument: str, now_s: float) -> str:
-        return f"{self._range_v:.5E}"
+        return f"{self._ranges[self._function]:.5E}"
 
     def _set_level(self, argument: str, now_s: float) -> None:
-        level_v = number(argument)
-        if level_v is None:
+        level = number(argument)
+        if level is None:
             raise RefusedError(-222)
-        self._record.tell(now_s, self._name, "voltage", level_v, "V")
-        if abs(level_v) > OVERRANGE * self._range_v:
+        what = "voltage" if self._function == "VOLT" else "current"
+        self._record.tell(now_s, self._name, what, level, self._unit)
+        in_force = self._ranges[self._function]
+        if abs(level) > OVERRANGE * in_force:
             raise RefusedError(-222)
-        resolution_v = RESOLUTIONS[self._range_v]
-        self._level_v = round(level_v / resolution_v) * resolution_v
+        resolution = RESOLUTIONS[self._function][in_force]
+        self._level = round(level / resolution) * resolution
         self._drive(now_s)
 
     def _read_level(self, argument: str, now_s: float) -> str:
-        return f"{self._level_v:.6E}"
+        return f"{self._level:.6E}"
 
     def _set_limit(self, argument: str, now_s: float) -> None:
         limit_a = number(argument)

@@ -1,8 +1,8 @@
 """Command set of the Keysight 33500B as a DC source: functions, offset, load and output.
 
 SCPI lines end in LF both ways. The offset is refused (-222) beyond 4.995 V into 50 ohm, twice that
-into an open end; a new load rescales the offset. Other functions than ``DC`` can be chosen, but the
-waveform itself is not modelled.
+into an open end; a new load rescales the offset. Other functions than ``DC`` can be chosen; their
+amplitude is the one that the unit comes up with.
 
 Assumed, for want of a manual: that rescaling doubles and halves the offset, and the texts of the
 error queue.
@@ -32,6 +32,7 @@ FUNCTIONS: Final = {
 }
 REACH_V: Final = 4.995
 STEP_V: Final = 1e-4
+AMPLITUDE_50_OHM_V: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class _Output:
     is_on: bool = False
 
     @property
+    def amplitude_v(self) -> float:
+        return 0.0 if self.function == "DC" else AMPLITUDE_50_OHM_V * self.reach_v / REACH_V
+
+    @property
     def reach_v(self) -> float:
         return REACH_V if self.load_ohm == 50 else 2 * REACH_V
 
@@ -91,9 +96,14 @@ class Keysight33500(ScpiUnit):
         self._start(0.0)
 
     def outputs(self, now_s: float) -> dict[str, float | bool | str]:
-        """Return the voltage at the terminals of the channel in use, V; a waveform counts as 0."""
+        """Return the voltage at the terminals of the channel in use, V.
+
+        ``voltage`` is its mean, ``amplitude`` how far a waveform goes to either side of that.
+        """
         each = self._outputs[self._settings.channel]
-        return {"voltage": each.offset_v if each.is_on and each.function == "DC" else 0.0}
+        if not each.is_on:
+            return {"voltage": 0.0, "amplitude": 0.0}
+        return {"voltage": each.offset_v, "amplitude": each.amplitude_v}
 
     def _start(self, now_s: float) -> None:
         """Come up with a sine wave and the outputs off."""

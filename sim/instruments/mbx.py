@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, log10
-from typing import Final
+from typing import Final, Protocol
 
 from sim.command_lines import TypedLines
 from sim.instruments.attenuator import AttenuatorSettings, Filter
@@ -30,6 +30,7 @@ LARGEST_MV: Final = 10_000
 OFF, HOLD_VOLTAGE, LAST_MODE = 0, 7, 9
 POINT_V: Final = {1: 0.8, 2: 5.8, 3: 3.3, 4: -1.7, 5: 3.3, 6: -1.7, 8: 2.1, 9: -0.5}
 """Bias of each lock point of the modulator, by mode, V: its half-wave voltage is 5 V."""
+NULL_MODE: Final = 2
 LOCKING_MODES: Final = (1, 2, 3, 4, 8, 9)
 NEAR_DB: Final = 0.1
 SWEEP_PERIOD_S: Final = 0.5
@@ -37,6 +38,18 @@ SWEEP_PERIOD_S: Final = 0.5
 _COMMAND: Final = re.compile(r"([A-Za-z_:*]*[A-Za-z_*])(\?|:?\s*([^?]*))")
 
 Do = Callable[[str, float], str]
+
+
+class Modulator(Protocol):
+    """The modulator that it biases."""
+
+    def follow(self, course: Callable[[float], float], now_s: float) -> None:
+        """Take a course of the bias over time, from now on."""
+        ...
+
+    def null_v(self, now_s: float) -> float:
+        """Bias of the null, V."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class MbxSettings(AttenuatorSettings):
         lock_s: From there until a point is held, s.
         latency_s: From a command to its reply, s.
         boot_s: Time after power-up in which it hears nothing, s.
+        biases_link: Whether the modulator that it biases is the link's: its null is followed.
     """
 
     identity: str = "THORLABS,MBX3,M00512345,1.9.5"
@@ -67,10 +81,17 @@ class MbxSettings(AttenuatorSettings):
     lock_s: float = 2.0
     latency_s: float = 0.002
     boot_s: float = 0.5
+    biases_link: bool = False
+
+    @property
+    def acts_on(self) -> str | None:
+        """The bias of the link's modulator, or the link's attenuation, or nothing."""
+        return "modulator bias" if self.biases_link else super().acts_on
 
     def front_end(self, name: str, twin: Twin, record: Record) -> "Mbx":
         """Build the unit, its VOA in the link or beside it."""
-        return Mbx(name, self.optics(twin, LARGEST_DB), record, self)
+        modulator = twin.modulator if self.biases_link else None
+        return Mbx(name, self.optics(twin, LARGEST_DB), record, self, modulator)
 
 
 class _RefusedError(Exception):
@@ -85,14 +106,21 @@ class Mbx(LineUnit):
         optics: The VOA.
         record: Where commands are noted.
         settings: The unit.
+        modulator: What it biases, if that is simulated.
     """
 
     def __init__(
-        self, name: str, optics: Filter, record: Record, settings: MbxSettings | None = None
+        self,
+        name: str,
+        optics: Filter,
+        record: Record,
+        settings: MbxSettings | None = None,
+        modulator: Modulator | None = None,
     ) -> None:
         self._settings = settings or MbxSettings()
         super().__init__(name, record, TypedLines(), self._settings.boot_s)
         self._optics = optics
+        self._modulator = modulator
         self._questions = CommandTable[Do](self._question_table())
         self._sets = CommandTable[Do](self._set_table())
         optics.maximum_db = LARGEST_DB
@@ -119,6 +147,7 @@ class Mbx(LineUnit):
         self._keeps_power = False
         self._is_driven = False
         self._drive(now_s)
+        self._bias(now_s)
 
     def _question_table(self) -> dict[str, Do]:
         """Return what answers each question."""
@@ -189,14 +218,30 @@ class Mbx(LineUnit):
         return True
 
     def _bias_v(self, now_s: float) -> float:
-        if self._mode == OFF:
-            return 0.0
-        if self._mode == HOLD_VOLTAGE:
-            return self._hold_mv / 1000
-        if now_s < self._calibrated_s:
-            phase = (now_s / SWEEP_PERIOD_S) % 1.0
-            return LARGEST_MV / 1000 * (4 * abs(phase - 0.5) - 1)
-        return POINT_V[self._mode]
+        return self._course()(now_s)
+
+    def _course(self) -> Callable[[float], float]:
+        """Return the bias over time for as long as nothing else is told, V."""
+        mode, hold_v, calibrated_s = self._mode, self._hold_mv / 1000, self._calibrated_s
+        modulator = self._modulator
+        if mode == OFF:
+            return lambda now_s: 0.0
+        if mode == HOLD_VOLTAGE:
+            return lambda now_s: hold_v
+
+        def course(now_s: float) -> float:
+            if now_s < calibrated_s:
+                phase = (now_s / SWEEP_PERIOD_S) % 1.0
+                return LARGEST_MV / 1000 * (4 * abs(phase - 0.5) - 1)
+            drift_v = modulator.null_v(now_s) - POINT_V[NULL_MODE] if modulator else 0.0
+            return POINT_V[mode] + drift_v
+
+        return course
+
+    def _bias(self, now_s: float) -> None:
+        """Put the bias on the modulator."""
+        if self._modulator is not None:
+            self._modulator.follow(self._course(), now_s)
 
     def _measured_db(self, now_s: float) -> float:
         return self._optics.actual_db(now_s) if self._settings.has_light else 0.0
@@ -221,17 +266,20 @@ class Mbx(LineUnit):
         self._mode = mode
         if mode in LOCKING_MODES:
             self._calibrated_s = now_s + self._settings.calibration_s
+        self._bias(now_s)
         return self._acknowledged()
 
     def _calibrate(self, argument: str, now_s: float) -> str:
         self._record.tell(now_s, self._name, "calibrate", "bias")
         self._calibrated_s = now_s + self._settings.calibration_s
+        self._bias(now_s)
         return self._acknowledged(always=True)
 
     def _set_hold_voltage(self, argument: str, now_s: float) -> str:
         voltage_mv = _number(argument)
         self._record.tell(now_s, self._name, "bias", voltage_mv / 1000, "V")
         self._hold_mv = _whole(argument, -LARGEST_MV, LARGEST_MV)
+        self._bias(now_s)
         return self._acknowledged()
 
     def _set_hold_ratio(self, argument: str, now_s: float) -> str:

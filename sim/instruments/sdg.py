@@ -21,6 +21,7 @@ from sim.wire import MAIN, Reply
 WAVEFORMS: Final = ("SINE", "SQUARE", "RAMP", "PULSE", "NOISE", "ARB", "DC")
 REACH_50_OHM_V: Final = 5.0
 STEP_V: Final = 0.001
+AMPLITUDE_V: Final = 2.0
 LONGEST_LINE: Final = 1024
 
 _COMMAND: Final = re.compile(r"C([12]):(OUTP|BSWV)(\?| .*)?", re.IGNORECASE)
@@ -77,9 +78,17 @@ class Sdg(LineUnit):
         self._start(0.0)
 
     def outputs(self, now_s: float) -> dict[str, float | bool | str]:
-        """Return the voltage at the terminals of the channel in use, V; a waveform counts as 0."""
+        """Return the voltage at the terminals of the channel in use, V.
+
+        ``voltage`` is its mean, ``amplitude`` how far a waveform goes to either side of that.
+        """
         each = self._channels[self._settings.channel]
-        return {"voltage": each.offset_v if each.is_on and each.waveform == "DC" else 0.0}
+        if not each.is_on:
+            return {"voltage": 0.0, "amplitude": 0.0}
+        return {
+            "voltage": each.offset_v,
+            "amplitude": 0.0 if each.waveform == "DC" else AMPLITUDE_V,
+        }
 
     def _start(self, now_s: float) -> None:
         """Come up with a sine wave and the outputs off."""
@@ -116,8 +125,9 @@ class Sdg(LineUnit):
         if each.waveform == "DC":
             return f"C{number_}:BSWV WVTP,DC,OFST,{each.offset_v:g}V"
         return (
-            f"C{number_}:BSWV WVTP,{each.waveform},FRQ,1000HZ,PERI,0.001S,AMP,4V,"
-            f"OFST,{each.offset_v:g}V,HLEV,2V,LLEV,-2V,PHSE,0"
+            f"C{number_}:BSWV WVTP,{each.waveform},FRQ,1000HZ,PERI,0.001S,AMP,{2 * AMPLITUDE_V:g}V,"
+            f"OFST,{each.offset_v:g}V,HLEV,{each.offset_v + AMPLITUDE_V:g}V,"
+            f"LLEV,{each.offset_v - AMPLITUDE_V:g}V,PHSE,0"
         )
 
     def _set_output(self, each: _Channel, words: list[str], now_s: float) -> None:

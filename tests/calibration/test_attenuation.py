@@ -1,7 +1,7 @@
 """The attenuation stage at an attenuator, a shutter and a noisy meter."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,13 @@ import pytest
 
 from calibration.account import Account
 from calibration.attenuation import AttenuationProcedure, AttenuationSettings
-from calibration.clicks import Window
 from calibration.folding import Pattern
 from calibration.mean_photon import Tap, signal_share
 from calibration.signal_run import SignalRun
+from calibration.slots import SlotReader
 from calibration.trials import MemoryTrialLog
 from drivers.errors import TransportError
+from drivers.roles import TimeTags
 from sim.virtual_time import run
 
 Conduct = Callable[..., Any]
@@ -44,12 +45,6 @@ class FakeEmission:
     def level(self) -> float:
         return self.laser * 10 ** (-self.set_db / 10) if self.is_lit else 0.0
 
-    def limits(self, name: str) -> tuple[float, float]:
-        raise KeyError(name)
-
-    async def apply(self, setting: Mapping[str, float]) -> dict[str, float]:
-        raise KeyError(min(setting))
-
     def attenuation_limits_db(self) -> tuple[float, float]:
         return 3.0, 45.0
 
@@ -75,20 +70,25 @@ class FakeEmission:
         shake, offset = self.noise.normal(size=2)
         return float(1e-10 + power_w * (1 + 2e-4 * shake) + self.noise_w * offset)
 
-    async def measure(self, photons: int) -> Window:
-        ratios = np.array([3.0, self.decoy, 0.001]) * bool(self.level)
-        light = self.noise.poisson(photons * ratios / (3 + self.decoy))
-        clicks = np.zeros((3, 4, 4), dtype=np.int64)
-        clicks[:, 0, 0] = light
-        singles = clicks.sum(axis=(0, 1)) + self.noise.poisson([20, 20, 20, 20])
-        names = ("signal", "decoy", "vacuum")
-        return Window(0.0, 0.1, "pattern", "calibration", names, clicks, singles)
+    def delays_ps(self) -> dict[str, float]:
+        return dict.fromkeys("HVDA", 0.0)
+
+    async def acquire(self, photons: int) -> TimeTags:
+        levels = np.tile([1.0, 1.0, 1.0, self.decoy, 0.001], 4)
+        lit = photons if self.level > 0 else 0
+        slots = self.noise.choice(20, size=lit, p=levels / levels.sum())
+        even = self.noise.uniform(0, 2e5, 40)
+        tags = np.concatenate([(slots + 0.5) * 1e4 + 100 * self.noise.normal(size=lit), even])
+        parts = np.array_split(self.noise.permutation(tags), 4)
+        stamps = {n + 1: part.astype(np.uint64) for n, part in enumerate(parts)}
+        return TimeTags(photons / 2e5, stamps)
 
 
 def procedure(
-    bench: FakeEmission, settings: AttenuationSettings = SETTINGS
+    bench: FakeEmission, settings: AttenuationSettings = SETTINGS, doubt: float = 1.0
 ) -> AttenuationProcedure:
-    return AttenuationProcedure(settings, bench, PATTERN, MEANS, 0.4)
+    slots = SlotReader(bench, PATTERN, {"H": 1, "V": 2, "D": 3, "A": 4}, 4000.0, MEANS)
+    return AttenuationProcedure(settings, bench, PATTERN, MEANS, slots, doubt=doubt)
 
 
 @pytest.mark.parametrize("off_db", [-6.0, -1.0, 1.0])
@@ -124,6 +124,20 @@ def test_a_start_that_is_too_bright_to_be_set_is_told_from_the_steps_before(
     result = conduct(procedure(FakeEmission(laser=50.0))).result
 
     assert result.before.value == pytest.approx(5.0, rel=0.02)
+
+
+def test_while_the_modulator_is_in_doubt_the_level_is_held_as_much_below_the_safe_one(
+    conduct: Conduct,
+) -> None:
+    bench = FakeEmission(laser=8.0)
+
+    result = conduct(procedure(bench, doubt=1.88)).result
+
+    assert result.outcome == "accepted", result.reason
+    assert bench.brightest <= 0.6 / 1.88
+    assert result.target == pytest.approx(0.6 / 1.88, rel=0.06)
+    assert bench.level == pytest.approx(result.target, rel=0.01)
+    assert "until the bias of the intensity modulator is known" in result.reason
 
 
 def test_a_level_that_is_right_is_left_alone(conduct: Conduct) -> None:
@@ -215,11 +229,10 @@ def test_a_cancellation_leaves_the_light_shut_and_the_start_attenuation() -> Non
 def test_no_light_at_the_receiver_does_not_stop_the_stage(conduct: Conduct) -> None:
     bench = FakeEmission()
 
-    async def dark(photons: int) -> Window:
-        clicks = np.zeros((3, 4, 4), dtype=np.int64)
-        return Window(0.0, 0.1, "pattern", "calibration", ("s", "d", "v"), clicks, clicks[0, 0])
+    async def silent(photons: int) -> TimeTags:
+        return TimeTags(0.1, {n: np.empty(0, dtype=np.uint64) for n in (1, 2, 3, 4)})
 
-    bench.measure = dark  # type: ignore[method-assign]
+    bench.acquire = silent  # type: ignore[method-assign]
 
     result = conduct(procedure(bench)).result
 

@@ -20,6 +20,7 @@ from sim.virtual_time import run
 Conduct = Callable[..., Any]
 
 PATTERN = Pattern("HVDA", ("signal", "signal", "signal", "decoy", "vacuum"), 1e8)
+MEANS = {"signal": 0.5, "decoy": 0.1, "vacuum": 0.0005}
 INPUTS = {"H": 1, "V": 2, "D": 3, "A": 4}
 TRUE_PS = {"H": 1200.0, "V": 13_350.0, "D": -9100.0, "A": 21_100.0}
 SETTINGS = DelaySettings()
@@ -34,6 +35,7 @@ class FakeTagger:
     in_force_ps: dict[str, float] = field(default_factory=lambda: dict.fromkeys("HVDA", 0.0))
     true_ps: dict[str, float] = field(default_factory=lambda: dict(TRUE_PS))
     dead: str = ""
+    levels: tuple[float, ...] = (1.0, 1.0, 1.0, 0.2, 0.001)
     is_lit: bool = True
     acquisitions_left: int = 1_000_000
     noise: np.random.Generator = field(default_factory=lambda: np.random.default_rng(10))
@@ -49,7 +51,7 @@ class FakeTagger:
         )
 
     def stamps(self, detector: str, n: int) -> np.ndarray:
-        weights = np.tile([1.0, 1.0, 1.0, 0.2, 0.001], 4)
+        weights = np.tile(self.levels, 4)
         lit = self.noise.binomial(n, 0.98) if self.is_lit else 0
         slots = self.noise.choice(20, size=lit, p=weights / weights.sum())
         arrivals = (slots + 0.5) * SLOT_PS + self.true_ps[detector]
@@ -65,7 +67,7 @@ class FakeTagger:
 
 
 def procedure(bench: FakeTagger) -> DelayProcedure:
-    return DelayProcedure(SETTINGS, bench, PATTERN, INPUTS)
+    return DelayProcedure(SETTINGS, bench, PATTERN, INPUTS, MEANS)
 
 
 def test_whole_slots_and_the_fraction_of_a_bin_are_found(conduct: Conduct) -> None:
@@ -104,10 +106,12 @@ def test_one_detector_that_is_off_is_enough_to_find_them_anew(conduct: Conduct) 
 @pytest.mark.parametrize(
     ("bench", "reason"),
     [
-        (FakeTagger(dead="D"), "detector D (input 3) clicked 0 times only"),
+        (FakeTagger(dead="D"), "detector D clicked 0 times only"),
         (FakeTagger(is_lit=False), "do not follow a clock of 1e+08 Hz: no light"),
+        (FakeTagger(levels=(1, 1, 1, 1, 1)), "not the intensity pattern"),
+        (FakeTagger(levels=(0.01, 0.01, 0.01, 0.33, 0.48)), "see to the intensity modulator"),
     ],
-    ids=["dead detector", "no light"],
+    ids=["dead detector", "no light", "no contrast", "inverted"],
 )
 def test_without_clicks_that_follow_the_clock_the_stage_stops(
     conduct: Conduct, bench: FakeTagger, reason: str

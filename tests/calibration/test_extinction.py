@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from calibration.extinction import SineCurve, extinction_db, fit_sine
+from calibration.extinction import (
+    SineCurve,
+    brightness_in_doubt,
+    extinction_db,
+    fit_sine,
+    pattern_lead,
+)
 from calibration.mean_photon import SlotCounts
 
 
@@ -59,6 +65,31 @@ def test_of_several_nulls_the_nearest_within_the_limits_is_taken() -> None:
     assert curve.nearest_null_v(4.0, -10, 10) == 5.0
     assert curve.nearest_null_v(4.0, -10, 4.5) == 1.0
     assert curve.nearest_null_v(0.0, 1.5, 4.5) is None
+
+
+def test_a_pattern_of_full_and_empty_pulses_is_darkest_where_most_of_them_are_dark() -> None:
+    assert pattern_lead([0.5, 0.0, 0.0]) == pytest.approx(0)
+    assert abs(pattern_lead([0.5, 0.5, 0.0])) == pytest.approx(1)
+
+
+def test_the_lead_of_a_pattern_with_a_decoy_is_where_its_mean_is_least() -> None:
+    levels = np.array([0.5, 0.5, 0.5, 0.1, 0.0])
+    drives = np.arcsin(np.sqrt(levels / 0.5))
+    bias = np.linspace(-1, 1, 20_001)  # half-wave voltages from the null
+    mean = np.mean([np.sin(drive + np.pi * bias / 2) ** 2 for drive in drives], axis=0)
+
+    least = bias[np.argmin(mean)]
+
+    assert pattern_lead(levels.tolist()) == pytest.approx(-least, abs=1e-3)
+
+
+def test_the_doubt_is_the_worst_that_a_wrong_bias_can_make_of_a_mean() -> None:
+    levels = np.array([0.5, 0.5, 0.5, 0.1, 0.0])
+    drives = np.arcsin(np.sqrt(levels / 0.5))
+    means = [np.mean(np.sin(drives + turn) ** 2) for turn in np.linspace(0, np.pi, 10_001)]
+
+    assert brightness_in_doubt(levels.tolist()) == pytest.approx(0.64 / min(means), rel=1e-4)
+    assert brightness_in_doubt([0.5, 0.5, 0.0]) == pytest.approx(2)
 
 
 def counts(signal: int, empty: int, background: float = 0.0) -> SlotCounts:

@@ -234,3 +234,38 @@ def test_one_intensity_alone_leaves_whole_slots_to_the_expectation() -> None:
 def test_without_light_there_is_no_delay_to_find(count: int) -> None:
     with pytest.raises(ValueError, match=r"detector H do not follow a clock of 1e\+08 Hz"):
         find_delays(evenly_spread(count, np.random.default_rng(6)), PATTERN, INPUTS)
+
+
+def early_and_late(rng: np.random.Generator) -> TimeTags:
+    """300 early, 200 late and 50 stray clicks at input 1, 100 each at inputs 2 and 3."""
+    slots = PATTERN.slot_ps * (rng.integers(0, PATTERN.period, 500) + 0.5)
+    slots[:300] -= 2000
+    stray = PATTERN.slot_ps * (rng.integers(0, PATTERN.period, 50) + 0.5) + 4000
+    others = [PATTERN.slot_ps * (rng.integers(0, PATTERN.period, 100) + 0.5) for _ in range(2)]
+    shared = np.concatenate([slots, stray])
+    return TimeTags(0.01, {n: t.astype(np.uint64) for n, t in enumerate([shared, *others], 1)})
+
+
+def test_early_and_late_pulses_at_one_input_are_told_apart_by_their_delays() -> None:
+    window = fold(
+        early_and_late(np.random.default_rng(0)),
+        PATTERN,
+        {"H": 1, "V": 1, "D": 2, "A": 3},
+        {"H": -2000.0, "V": 0.0, "D": 0.0, "A": 0.0},
+        1600,
+        0.0,
+    )
+    assert window.clicks.sum(axis=(0, 1)).tolist() == [300, 200, 100, 100]
+
+
+def test_clicks_of_a_shared_input_are_counted_once() -> None:
+    window = fold(
+        early_and_late(np.random.default_rng(0)),
+        PATTERN,
+        {"H": 1, "V": 1, "D": 2, "A": 3},
+        {"H": -2000.0, "V": 0.0, "D": 0.0, "A": 0.0},
+        1600,
+        0.0,
+    )
+    assert window.singles.tolist() == [325, 225, 100, 100]
+    assert window.photons == 750

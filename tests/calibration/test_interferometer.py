@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,6 @@ def test_a_stored_model_is_restored() -> None:
     "wrong",
     [{"half_wave": 0.0}, {"floor": 0.5}, {"sign": 2}, {"scale_sigma": 0.0}, {"encoding": "cow"}],
 )
-def test_an_impossible_model_is_refused(wrong: dict[str, float]) -> None:
+def test_an_impossible_model_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"positive|floor|sign|encoding"):
         replace(model(), **wrong)

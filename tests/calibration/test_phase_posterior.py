@@ -182,15 +182,10 @@ def test_old_counts_weigh_less_where_the_phase_drifts() -> None:
     now = observe(of, truth(phase=0.5, scale=0.0), QUARTERS[:2], 1000)
     age_s = np.array([100.0, 100.0, 0.0, 0.0])
     both = Observations(
-        *(
-            np.concatenate(pair)
-            for pair in zip(
-                (before.drives, before.trials, before.errors),
-                (now.drives, now.trials, now.errors),
-                strict=True,
-            )
-        ),
-        age_s,
+        drives=np.concatenate([before.drives, now.drives]),
+        trials=np.concatenate([before.trials, now.trials]),
+        errors=np.concatenate([before.errors, now.errors]),
+        age_s=age_s,
     )
     drifting = fit(of, both, span=SPAN, drift_rad=0.05)
     standing = fit(of, both, span=SPAN)

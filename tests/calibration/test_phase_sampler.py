@@ -34,7 +34,7 @@ class Link:
 
     def excess(self, voltage_v: float) -> float:
         share = 0.5 if self.encoding == "time-bin" else 1.0
-        return share * VISIBILITY * (1 - np.cos(self.theta(voltage_v))) / 2
+        return float(share * VISIBILITY * (1 - np.cos(self.theta(voltage_v))) / 2)
 
     def count(self, voltage_v: float, photons: int) -> NDArray[np.int64]:
         c, s = np.cos(self.theta(voltage_v)), np.sin(self.theta(voltage_v))

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,14 @@ WIRE_LATE_S = 0.8
 
 # The twin's shutter opens over its 45 dB at 1000 dB/s.
 SHUTTER_S = 0.05
+
+
+@dataclass
+class Heard:
+    """What a unit has heard, and which of it it has answered."""
+
+    all: set[bytes] = field(default_factory=set)
+    answered: set[bytes] = field(default_factory=set)
 
 
 @dataclass
@@ -164,6 +172,36 @@ class Live:
 
         front_end.handle = answer  # type: ignore[method-assign]
         return lambda: setattr(front_end, "handle", handle)
+
+    @asynccontextmanager
+    async def hearing(self) -> AsyncIterator[Heard]:
+        """Collect what the unit hears, as far as it stays the same when it is said again."""
+        heard = Heard()
+        message = b""
+
+        def hear(data: bytes) -> bytes:
+            nonlocal message
+            message = self.unit.manners.gist(data)
+            heard.all.add(message)
+            return data
+
+        def say(reply: bytes) -> bytes:
+            heard.answered.add(message)
+            return reply
+
+        end = self.disturb(hear=hear, say=say)
+        yield heard
+        end()
+
+    def hear_only(self, messages: set[bytes]) -> None:
+        """Have the unit hear nothing else from now on, but for what finds it after a lost link."""
+        manners = self.unit.manners
+
+        def is_heard(data: bytes) -> bool:
+            gist = manners.gist(data)
+            return gist in messages or bool(re.match(manners.finds_again, gist))
+
+        self.disturb(hear=lambda data: data if is_heard(data) else b"")
 
     def set_instead(self, commands: Mapping[bytes, Instead]) -> None:
         """Have the unit hear other commands than those sent, from now on; it echoes those sent."""

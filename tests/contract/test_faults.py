@@ -321,6 +321,46 @@ def test_making_safe_after_the_link_was_lost_leaves_the_unit_safe(unit: Any, fau
     unit.run(story)
 
 
+def test_making_safe_needs_no_more_than_the_right_unit(unit_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        async with live.hearing() as opening:
+            await live.driver.open()
+        async with live.hearing() as identifying:
+            await live.driver.identify()
+        await live.leave_safe_state()
+        async with live.hearing() as making_safe:
+            await live.driver.make_safe()
+        await live.leave_safe_state()
+        await live.fault("unplug")
+        await answers_nothing(live)
+        await live.fault("unplug", is_on=False)
+
+        known = identifying.all | making_safe.all
+        live.hear_only(known)  # deaf to all that sets it up
+        await live.driver.make_safe()
+        assert await live.is_safe_soon()
+        if opening.answered - known:
+            for needs_set_up in (live.driver.identify, live.driver.open):
+                with pytest.raises(InstrumentError):
+                    await needs_set_up()
+
+    unit_in_memory.run(story)
+
+
+def test_making_safe_sends_another_model_nothing(unit_in_memory: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.fault("unplug")
+        await answers_nothing(live)
+        live.answer_as_another_model()
+        await live.fault("unplug", is_on=False)
+        told = live.told()
+        with pytest.raises(ReplyError, match="you configured"):
+            await live.driver.make_safe()
+        assert live.told() == told
+
+    unit_in_memory.run(story)
+
+
 def test_making_safe_undoes_what_somebody_did_at_the_front_panel(unit_in_memory: Any) -> None:
     async def story(live: Any) -> None:
         live.at_the_front_panel(unit_in_memory.manners.meddling)

@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
-from drivers.errors import InstrumentError, SettingError
+from drivers.errors import InstrumentError, RejectedError, SettingError
 from timetags.block import TagBlock
 
 SIGMAS = 6
@@ -63,6 +63,67 @@ def test_the_filter_stands_when_the_attenuation_is_confirmed(attenuator: Any) ->
         for share in (0.1, 0.9, 0.11):
             read_db = await live.driver.set_attenuation(limits.minimum + share * span_db)
             assert live.truth()["attenuation"] == pytest.approx(read_db, abs=0.01)
+
+    attenuator.run(story)
+
+
+@pytest.mark.simulated_only
+def test_the_shutter_stays_shut_while_the_filter_would_let_too_much_light_through(
+    shutter: Any,
+) -> None:
+    async def story(live: Any) -> None:
+        await live.driver.make_safe()
+        live.at_the_front_panel(shutter.manners.too_bright)
+        await asyncio.sleep(1)
+        with pytest.raises(RejectedError, match="attenuation"):
+            await live.driver.set_shutter(is_open=True)
+        assert not live.truth()["shutter"]
+
+    shutter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_the_shutter_opens_on_an_attenuation_that_means_what_it_says(shutter: Any) -> None:
+    async def story(live: Any) -> None:
+        limits = live.driver.actuators()["attenuation"]
+        for shift in shutter.manners.shifts:
+            await live.driver.make_safe()
+            await live.driver.set_attenuation(limits.minimum)
+            live.at_the_front_panel([shift])
+            assert await live.driver.set_shutter(is_open=True)
+            assert await live.driver.read_attenuation() == limits.minimum
+            assert live.truth()["attenuation"] == pytest.approx(limits.minimum, abs=0.01)
+
+    shutter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_an_open_shutter_does_not_let_the_unit_go_below_the_limits_by_itself(shutter: Any) -> None:
+    async def story(live: Any) -> None:
+        limits = live.driver.actuators()["attenuation"]
+        await live.driver.make_safe()
+        await live.driver.set_attenuation(limits.maximum)
+        live.at_the_front_panel(shutter.manners.controls)
+        with suppress(RejectedError):  # it may have gone there already
+            await live.driver.set_shutter(is_open=True)
+        await asyncio.sleep(1)
+        assert not live.truth()["shutter"] or live.truth()["attenuation"] >= limits.minimum
+
+    shutter.run(story)
+
+
+@pytest.mark.simulated_only
+def test_an_attenuation_is_not_read_wrong_although_somebody_set_an_offset(attenuator: Any) -> None:
+    async def story(live: Any) -> None:
+        for shift in attenuator.manners.shifts:
+            await live.driver.set_attenuation(live.driver.actuators()["attenuation"].minimum)
+            live.at_the_front_panel([shift])
+            await asyncio.sleep(1)
+            try:
+                read_db = await live.driver.read_attenuation()
+            except RejectedError:
+                continue  # told, not hidden
+            assert live.truth()["attenuation"] == pytest.approx(read_db, abs=0.1)
 
     attenuator.run(story)
 
@@ -445,6 +506,22 @@ def test_a_stream_that_was_left_early_does_not_disturb_the_next(streamer: Any) -
         assert await live.driver.identify() == live.identity
         tags = await streamed(live, 0.2)
         assert within_statistics(tags.time_ps.size, 0.2 * rate_hz)
+
+    streamer.run(story)
+
+
+@pytest.mark.simulated_only
+def test_making_safe_does_not_wait_for_whoever_takes_a_stream(streamer: Any) -> None:
+    async def story(live: Any) -> None:
+        await live.light(is_on=True)
+        async with aclosing(live.driver.stream(60.0, live.inputs)) as blocks:
+            await anext(blocks)
+            async with asyncio.timeout(BOUND_S):
+                await live.driver.make_safe()
+            assert live.is_safe()
+            with pytest.raises(InstrumentError):
+                async for _ in blocks:
+                    pass
 
     streamer.run(story)
 

@@ -71,6 +71,14 @@ async def test_open_identifies_and_reads_every_setting(scripted: Callable[..., A
     assert not wire.channel.remaining
 
 
+@pytest.mark.parametrize(("text", "is_told"), [(SUPPLY, True), (SOURCE, False)])
+def test_what_no_safe_state_is_given_for_is_told(
+    scripted: Callable[..., Any], caplog: pytest.LogCaptureFixture, text: str, is_told: bool
+) -> None:
+    LineInstrument("supply", "memory:wire", options(text, safe={}), scripted([]).connector)
+    assert ("make_safe leaves as they are: voltage, output" in caplog.text) is is_told
+
+
 async def test_another_model_is_named_as_such(scripted: Callable[..., Any]) -> None:
     with pytest.raises(ReplyError, match="is this the instrument you configured"):
         await opened(scripted([(b"*IDN?\n", b"Example,Laser,0001,1.0\n")]))

@@ -60,6 +60,7 @@ def test_the_scan_source_aligns_as_well(run_laboratory: Run) -> None:
 
     def change(document: dict[str, Any]) -> None:
         document["receiver"]["source"] = "scan"
+        del document["stages"]["delay"]  # counters cannot tell when a slot begins
 
     async def story(laboratory: Any) -> None:
         (seen["result"],) = (await laboratory.calibrate("polarization"))["results"]
@@ -94,6 +95,7 @@ def test_one_sided_approach_removes_the_controllers_hysteresis(run_laboratory: R
     assert seen["excess_pp"] < 0.3
 
 
+@pytest.mark.timeout(300)
 def test_an_hour_of_drift_is_held_near_the_best_reachable_qber(run_laboratory: Run) -> None:
     excess_pp: list[float] = []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_a_drift_over_many_fringes_is_followed_within_the_range(run_laboratory: 
     laboratory = run_laboratory(story, seed=3, example=TIME_BIN, change=change)
 
     assert [event for event in laboratory.events if event["kind"] == "alarm"] == []
-    jumps = [abs(b - a) for a, b in zip(volts, volts[1:], strict=False)]
+    jumps = [abs(b - a) for a, b in pairwise(volts)]
     assert max(jumps) > 15  # went back by whole periods
     assert sum(excess_pp) / len(excess_pp) < 1.0
 

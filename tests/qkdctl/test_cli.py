@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import qkdctl
 from qkdctl import paths
 from qkdctl.cli import text
-from qkdctl.cli.calibration import report_text
+from qkdctl.cli.calibration import progress_line, report_text
 from qkdctl.cli.main import main
 
 
@@ -301,6 +301,35 @@ def test_a_stage_that_failed_at_once_is_told_without_figures() -> None:
     report = {"results": [{"outcome": "failed", "reason": "epc: no answer"}]}
 
     assert report_text(report) == "calibration  failed: epc: no answer"
+
+
+SKIPPED = {
+    "stage": "delay",
+    "outcome": "skipped",
+    "reason": "still good: timing error 3 ps",
+    "figure": {"name": "timing error", "unit": "ps", "target": 0.0, "before": None, "after": None},
+    "photons": 8000,
+    "settings": 1,
+    "duration_s": 0.1,
+    "setting": {"receiver.delays_ps.H": 1200.0},
+}
+
+
+def test_a_stage_before_the_alignment_is_told_by_its_reason_cost_and_setting() -> None:
+    told = report_text({"results": [SKIPPED]})
+
+    assert "delay    skipped: still good: timing error 3 ps" in told
+    assert "8 000 photons, 1 settings" in told
+    assert "receiver.delays_ps.H 1200" in told
+    assert "QBER" not in told
+
+
+def test_progress_without_a_qber_is_its_note() -> None:
+    progress = {"stage": "bias", "phase": "search", "photons": 20, "settings": 2, "qber": None}
+
+    line = progress_line({**progress, "expected_excess": None, "note": "null near 1.3 V"})
+
+    assert line == "bias: search, 20 photons, 2 settings, null near 1.3 V"
 
 
 def test_ctrl_c_cancels_a_calibration_and_waits_until_the_bench_is_restored(at: Any) -> None:

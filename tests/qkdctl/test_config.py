@@ -133,3 +133,67 @@ def test_a_mistake_about_paddles_is_told_once_and_clearly(
 
     assert "stages.polarization" in problem
     assert said in problem
+
+
+TIME_BIN = EXAMPLE.with_name("time-bin.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('encoding = "time-bin"', 'encoding = "polarization"', "stages.polarization: is missing"),
+        ("[stages.phase]", "[stages.phases]", "did you mean 'phase'?"),
+        ('knob = "phase"', 'knob = "piezo"', "stages.phase.knob: there is no knob 'piezo'"),
+        ("half_wave_v = 12.0 ", "half_wave_v = -1.0 ", "stages.phase.half_wave_v"),
+        ("gate_ps = 1600", "gate_ps = 2500", "two detectors share an input"),
+        ('source = "pattern"', 'source = "scan"', "two detectors share an input"),
+        ("H = -800", "H = 1100", "two detectors share an input"),
+    ],
+    ids=["encoding", "stage", "knob", "half-wave", "gate", "scan", "delays"],
+)
+def test_a_mistake_about_interferometers_is_told_once_and_clearly(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert said in mistakes_in(tmp_path, old, new, TIME_BIN)[0]
+
+
+def test_a_stage_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    stage = '[stages.phase]\nknob = "squeezer-1"\nhalf_wave_v = 2.5\n\n[tracking]'
+    (problem,) = mistakes_in(tmp_path, "[tracking]", stage)
+    assert "stages.phase: has no place in a link of encoding 'polarization'" in problem
+
+
+FULL = EXAMPLE.with_name("full-bench.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        ('power_meter = "monitor"', 'power_meter = "no"', "attenuation.power_meter", "'no'"),
+        ('knob = "modulator-bias"', 'knob = "modulator"', "bias.knob", "there is no knob"),
+        (
+            'knob = "modulator-bias"',
+            'knob = "modulator-bias"\ncontroller = "bias-source"',
+            "stages.bias",
+            "either the knob",
+        ),
+        ('vacuum = "vacuum"', 'vacuum = "signal"', "bias.vacuum", "beside the signal"),
+        ('vacuum = "vacuum"', 'vacuum = "empty"', "bias.vacuum", "no intensity 'empty'"),
+        ('H = "bias-h", V', 'H = "bias-x", V', "detector.knobs", "there is no knob 'bias-x'"),
+        ('H = "bias-h", V', 'H = "bias-v", V', "detector", "share a knob"),
+        ('H = "bias-h", V', "V", "detector", "one for each of H, V, D and A"),
+    ],
+)
+def test_a_stage_before_the_alignment_names_only_what_is_there(
+    tmp_path: Path, old: str, new: str, key: str, said: str
+) -> None:
+    (problem,) = mistakes_in(tmp_path, old, new, FULL)
+
+    assert key in problem
+    assert said in problem
+
+
+def test_counters_cannot_do_the_stages_that_need_slots(tmp_path: Path) -> None:
+    problems = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FULL)
+
+    assert [problem.split(": ")[1] for problem in problems] == ["stages.bias", "stages.delay"]

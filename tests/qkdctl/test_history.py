@@ -101,6 +101,25 @@ async def test_the_newest_good_setting_is_the_one_to_go_back_to(path: Path) -> N
     assert good.posterior == {"floor": 0.005}
 
 
+async def test_of_each_stage_the_latest_result_is_kept(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    await history.keep_calibrated("delay", {"receiver.delays_ps.H": 1200.0}, 7.0)
+    await history.keep_calibrated("bias", {"modulator-bias": 1.4}, 33.0)
+    await history.keep_calibrated("delay", {"receiver.delays_ps.H": 1210.0}, None)
+    await history.close()
+    again = History(path, now)
+    await again.open()
+
+    found = await again.calibrated()
+
+    await again.close()
+    assert set(found) == {"delay", "bias"}
+    assert found["delay"].setting == {"receiver.delays_ps.H": 1210.0}
+    assert found["delay"].figure is None
+    assert (found["bias"].setting, found["bias"].figure) == ({"modulator-bias": 1.4}, 33.0)
+
+
 async def test_rows_are_the_newest_ones_oldest_first(path: Path) -> None:
     history = History(path, now)
     await history.open()

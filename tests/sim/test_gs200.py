@@ -22,11 +22,11 @@ def test_it_says_who_it_is() -> None:
 def test_a_level_is_at_the_terminals_while_the_output_is_on() -> None:
     bench = Bench()
     bench.ask(":SOUR:LEV 1.5")
-    assert bench.unit.outputs(0.0) == {"voltage": 0.0}
+    assert bench.unit.outputs(0.0) == {"voltage": 0.0, "current": 0.0}
 
     bench.ask(":OUTP ON")
 
-    assert bench.unit.outputs(0.0) == {"voltage": 1.5}
+    assert bench.unit.outputs(0.0) == {"voltage": 1.5, "current": 0.0}
     assert bench.ask(":SOUR:LEV?") == "1.500000E+00\n"
 
 
@@ -57,7 +57,7 @@ def test_a_refusal_is_queued_and_changes_nothing(command: str, error: str) -> No
 
     assert bench.ask("SYST:ERR?") == error + "\n"
     assert bench.ask("SYST:ERR?") == '0,"No Error"\n'
-    assert bench.unit.outputs(0.0) == {"voltage": 3.0}
+    assert bench.unit.outputs(0.0) == {"voltage": 3.0, "current": 0.0}
     assert bench.record.totals["bias", REJECTED] == 1
 
 
@@ -70,10 +70,18 @@ def test_a_range_that_the_level_does_not_fit_is_refused() -> None:
 
 def test_a_current_is_no_voltage() -> None:
     bench = Bench()
-    bench.ask("SOUR:LEV 3;FUNC CURR;LEV 1;:OUTP ON")
+    bench.ask("SOUR:LEV 3;FUNC CURR;LEV 0.004;:OUTP ON")
 
-    assert bench.ask("SOUR:FUNC?") == "CURR\n"
-    assert bench.unit.outputs(0.0) == {"voltage": 0.0}
+    assert bench.ask("SOUR:FUNC?;RANG?") == "CURR;1.00000E-02\n"
+    assert bench.unit.outputs(0.0) == {"voltage": 0.0, "current": 0.004}
+
+
+def test_a_current_beyond_the_range_is_refused() -> None:
+    bench = Bench()
+    bench.ask("SOUR:FUNC CURR;LEV 0.013;:OUTP ON")
+
+    assert bench.ask("SYST:ERR?") == '-222,"Data out of range"\n'
+    assert bench.unit.outputs(0.0)["current"] == 0.0
 
 
 def test_it_comes_up_with_the_output_off_on_its_largest_but_one_range() -> None:
@@ -91,6 +99,23 @@ def test_a_level_outside_the_bench_limits_is_a_violation_though_the_unit_takes_i
     bench.ask("SOUR:LEV 6")
 
     assert [v.text for v in bench.record.violations] == ["voltage 6 V is outside 0 to 5 V"]
+
+
+class Electrode:
+    def __init__(self) -> None:
+        self.bias_v: list[float] = []
+
+    def set_bias(self, bias_v: float, now_s: float) -> None:
+        self.bias_v.append(bias_v)
+
+
+def test_what_it_biases_sees_the_voltage_at_the_terminals_from_power_up_on() -> None:
+    electrode = Electrode()
+    unit = Gs200("bias", Record({}), electrode=electrode)
+    for line in (b"SOUR:LEV 1.5\n", b"OUTP ON\n", b"SOUR:LEV 2\n", b"OUTP OFF\n"):
+        unit.handle(line, 0.0)
+
+    assert electrode.bias_v == [0.0, 0.0, 1.5, 2.0, 0.0]
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))

@@ -32,8 +32,16 @@ def test_the_offset_is_at_the_terminals_while_a_dc_output_is_on() -> None:
 
     assert bench.voltage_v == 1.5
     assert bench.ask("SOUR1:VOLT:OFFS?") == "+1.500000000000000E+00\n"
-    bench.ask("SOUR1:FUNC SIN")
-    assert bench.voltage_v == 0.0
+
+
+def test_a_waveform_swings_about_the_offset() -> None:
+    bench = Bench()
+    bench.ask("SOUR1:FUNC SIN;VOLT:OFFS 1.5")
+    assert bench.unit.outputs(0.0) == {"voltage": 0.0, "amplitude": 0.0}
+
+    bench.ask("OUTP1 ON")
+
+    assert bench.unit.outputs(0.0) == {"voltage": 1.5, "amplitude": 0.05}
 
 
 def test_the_outputs_are_apart_and_the_first_is_meant_where_none_is_named() -> None:

@@ -132,3 +132,29 @@ def test_no_voltage_beyond_the_switch_is_ever_out(lines: list[bytes]) -> None:
         bench.unit.handle(line, float(n))
         outputs = bench.unit.outputs(float(n) + 0.5)
         assert all(0 <= outputs[axis] <= 75 for axis in "xyz")
+
+
+class Shifter:
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float]] = []
+
+    def set_voltage(self, voltage_v: float, now_s: float) -> None:
+        self.told.append((round(voltage_v, 2), now_s))
+
+    def target_v(self) -> float:
+        return self.told[-1][0] if self.told else 0.0
+
+
+def test_axis_x_and_master_scan_drive_the_phase_of_the_link() -> None:
+    shifter = Shifter()
+    unit = Mdt693b("piezo", Record({}), Mdt693bSettings(echoes=False), shifter)
+    for at_s, command in enumerate([b"yvoltage=9\r", b"xvoltage=22\r", b"msvoltage=3\r"], start=1):
+        unit.handle(command, float(at_s))
+    unit.handle(b"msenable=1\r", 4.0)
+    unit.power_cycle(5.0)
+    assert shifter.told == [(22.0, 2.0), (25.0, 4.0), (0.0, 5.0)]
+
+
+def test_it_acts_on_the_phase_only_where_it_is_on_the_link() -> None:
+    assert Mdt693bSettings(is_on_link=True).acts_on == "phase"
+    assert Mdt693bSettings().acts_on is None

@@ -45,12 +45,12 @@ def test_an_answer_lists_the_keys_that_the_waveform_has() -> None:
     assert bench.ask("C1:BSWV?") == "C1:BSWV WVTP,DC,OFST,0V\n"
 
 
-def test_a_waveform_is_no_voltage() -> None:
+def test_a_waveform_swings_about_the_offset() -> None:
     bench = Bench()
     bench.ask("C1:BSWV WVTP,RAMP,OFST,1")
     bench.ask("C1:OUTP ON")
 
-    assert bench.voltage_v == 0.0
+    assert bench.unit.outputs(0.0) == {"voltage": 1.0, "amplitude": 2.0}
 
 
 def test_the_channels_are_apart() -> None:

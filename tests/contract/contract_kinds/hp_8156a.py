@@ -17,6 +17,8 @@ MANNERS = Manners(
     refused={rb"ATT [\d.]+DB": b"ATT 99.000DB", rb"STAT 1": b"STAT 7"},
     meddling=[b":OUTP:STAT 1\n", b":INP:OFFS 5DB\n", b":OUTP:APM 1\n"],
     shifts=[b":INP:OFFS 2DB\n", b":INP:OFFS -2DB\n"],
+    controls=[b":OUTP:APM 1\n"],
+    too_bright=[b":INP:ATT 1DB\n"],
     options={"wavelength_nm": 1480.0},
     hasty={"speed_db_per_s": 2000.0},
 )

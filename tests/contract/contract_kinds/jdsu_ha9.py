@@ -17,6 +17,7 @@ MANNERS = Manners(
     refused={rb"ATT [\d.]+": b"ATT 199.00", rb"D 0": b"D 7"},
     meddling=[b"D 0\r", b"CAL 5\r"],
     shifts=[b"CAL 2\r", b"CAL -2\r"],
+    too_bright=[b"ATT 1\r"],
     options={"wavelength_nm": 1480.0},
     hasty={"bits_per_byte": 1, "speed_db_per_s": 2000.0, "boot_s": 0.1},
 )

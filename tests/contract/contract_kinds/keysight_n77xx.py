@@ -18,5 +18,7 @@ MANNERS = Manners(
     refused={rb"ATT [\d.]+dB": b"ATT 99.00dB", rb"STAT 1": b"STAT 7"},
     meddling=[b":OUTP1:STAT 1\n", b":INP1:OFFS 5dB\n", b":OUTP1:POW:CONT 1\n"],
     shifts=[b":INP1:OFFS 2dB\n", b":INP1:OFFS -2dB\n"],
+    controls=[b":OUTP1:POW:CONT 1\n"],
+    too_bright=[b":INP1:ATT 1dB\n"],
     options={"wavelength_nm": 1310.0, "transition_speed_db_per_s": 50.0},
 )

@@ -26,8 +26,13 @@ class Manners:
         refused: The same commands, and others that it refuses; empty: it has no way to refuse.
         meddling: What somebody at the front panel might do that ``make_safe`` must undo.
         shifts: What somebody there might do that has an output differ from what the unit shows.
+        controls: What somebody there might do that has the unit move its output by itself.
+        too_bright: What somebody there might do that lets more light through than the limits allow.
         preset: What makes it power up in another state than its driver needs.
         options: Options that have the driver set it up otherwise than it powers up.
+        finds_again: What it is told to find it again after a lost link, beside being asked who it
+            is (regular expression).
+        gist: What stays of a message when the same is sent again: no running number, no checksum.
         echoes: Whether it may echo what it heard, which then must look like what was sent.
         is_set_up: Whether the driver sets anything up when it opens the link.
         set_up_s: What a measurement needs at most before it begins, s.
@@ -44,8 +49,12 @@ class Manners:
     refused: Mapping[bytes, Instead] = field(default_factory=dict)
     meddling: Sequence[bytes] = ()
     shifts: Sequence[bytes] = ()
+    controls: Sequence[bytes] = ()
+    too_bright: Sequence[bytes] = ()
     preset: Sequence[bytes] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    finds_again: bytes = rb"(?!)"
+    gist: Callable[[bytes], bytes] = bytes
     echoes: bool = True
     is_set_up: bool = True
     set_up_s: float = 0.2

@@ -37,6 +37,7 @@ MANNERS = Manners(
     is_safe=lambda outputs, options: not outputs["enabled"],
     other={SET_POINT: set_to(b"41C80000")},  # 25
     refused={SET_POINT: set_to(b"447A0000")},  # 1000
+    gist=lambda frame: frame[:3] + frame[7:-5],  # without sequence number and CRC
     meddling=[renewed(b"#000001VS07DA0100000001") + b"\r"],
     is_set_up=False,
 )

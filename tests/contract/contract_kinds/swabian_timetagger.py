@@ -29,6 +29,8 @@ MANNERS = Manners(
         "dead_time_ps": {1: 20_000},
         "sync_divider": 2,
     },
+    finds_again=rb"(sync|createTimeTagger|freeTimeTagger|connect|disconnect)\(",
+    gist=lambda call: call.partition(b" ")[2],  # without its number
     echoes=False,
     set_up_s=0.0,
     overflow_hz="sim.instruments.timetagger_device.OVERFLOW_HZ",

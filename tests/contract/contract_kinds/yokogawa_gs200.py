@@ -10,9 +10,11 @@ MANNERS = Manners(
         "max_voltage_v": 5.0,
     },
     impostor=instead(b"GS210", b"7651"),
-    is_safe=lambda outputs, options: outputs["voltage"] == options.rest_voltage_v,
+    is_safe=lambda outputs, options: (
+        (outputs["voltage"], outputs["current"]) == (options.rest_voltage_v, 0.0)
+    ),
     other={rb"LEV -?[\d.]+": b"LEV 1.234"},
     refused={rb"LEV -?[\d.]+": b"LEV 99"},
-    meddling=[b":SOUR:LEV 4\n:OUTP:STAT 1\n"],
+    meddling=[b":SOUR:FUNC CURR\n:SOUR:LEV 0.004\n:OUTP:STAT 1\n"],
     options={"current_limit_a": 0.02},
 )

@@ -130,7 +130,7 @@ async def test_a_refusal_quotes_the_error_queue_and_leaves_the_line_usable(
         (b":SYST:ERR?\n", b'-222,"Data out of range"\n'),
         NO_ERROR,
     ]
-    wire = scripted([*OPEN, NO_OFFSET, *refused, (b":INP:ATT?\n", b"+9.0\n")])
+    wire = scripted([*OPEN, NO_OFFSET, *refused, NO_OFFSET, (b":INP:ATT?\n", b"+9.0\n")])
     voa = await opened(wire)
     with pytest.raises(RejectedError) as caught:
         await voa.set_attenuation(3.0)
@@ -149,7 +149,10 @@ async def test_another_attenuation_read_back_than_set_is_an_error(
 
 async def test_the_shutter_opens_and_is_read_back(scripted: Callable[..., Any]) -> None:
     is_open = (b":OUTP:STAT?\n", b"1\n")
-    voa = await opened(scripted([*OPEN, (b":OUTP:STAT 1\n", None), NO_ERROR, is_open, is_open]))
+    attenuation = [NO_OFFSET, (b":INP:ATT?\n", b"+9.0\n")]
+    clears = [ATTENUATES, NO_OFFSET, STANDS, *attenuation]
+    opens = [(b":OUTP:STAT 1\n", None), NO_ERROR, is_open]
+    voa = await opened(scripted([*OPEN, *clears, *opens, is_open]))
     assert await voa.set_shutter(is_open=True) is True
     assert await voa.read_shutter() is True
 

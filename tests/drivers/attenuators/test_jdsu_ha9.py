@@ -121,7 +121,7 @@ async def test_a_refusal_tells_the_status_and_leaves_the_line_usable(
     scripted: Callable[..., Any], status: bytes, meaning: str
 ) -> None:
     sent = told(b"ATT 3.00", status)
-    wire = scripted([*OPEN, NO_OFFSET, *sent, STANDS, (b"ATT?\r", b"9.0000\r\n")])
+    wire = scripted([*OPEN, NO_OFFSET, *sent, STANDS, NO_OFFSET, (b"ATT?\r", b"9.0000\r\n")])
     voa = await opened(wire)
     with pytest.raises(RejectedError, match=meaning) as caught:
         await voa.set_attenuation(3.0)
@@ -156,14 +156,15 @@ async def test_a_filter_that_never_settles_leaves_the_attenuation_unknown(
 
 
 async def test_a_reading_waits_until_the_filter_stands(scripted: Callable[..., Any]) -> None:
-    wire = scripted([*OPEN, MOVES, STANDS, (b"ATT?\r", b"7.0000\r\n")])
+    wire = scripted([*OPEN, MOVES, STANDS, NO_OFFSET, (b"ATT?\r", b"7.0000\r\n")])
     voa = await opened(wire)
     assert await voa.read_attenuation() == 7.0
 
 
 async def test_the_shutter_is_the_beam_block_out_of_the_beam(scripted: Callable[..., Any]) -> None:
     out = (b"D?\r", b"0\r\n")
-    wire = scripted([*OPEN, *told(b"D 0"), MOVES, STANDS, out, out])
+    clears = [NO_OFFSET, STANDS, STANDS, NO_OFFSET, (b"ATT?\r", b"7.0000\r\n")]
+    wire = scripted([*OPEN, *clears, *told(b"D 0"), MOVES, STANDS, out, out])
     voa = await opened(wire)
     assert await voa.set_shutter(is_open=True) is True
     assert await voa.read_shutter() is True
@@ -186,7 +187,7 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
     scripted: Callable[..., Any],
 ) -> None:
     silent = [b"CLR\r", b"D 1\r", b"STB?\r", b"CAL?\r", b"CLR\r", b"ATT 60.00\r", b"STB?\r"]
-    again = [*OPEN, *BLOCKED, NO_OFFSET, *attenuated(b"60.00", b"60.0000")]
+    again = [IDN, *BLOCKED, NO_OFFSET, *attenuated(b"60.00", b"60.0000")]
     wire = scripted([*OPEN, *[(command, None) for command in silent], *again])
     voa = await opened(wire, timeout_s=0.02)
     await voa.make_safe()
@@ -198,7 +199,7 @@ async def test_answers_that_come_after_the_line_was_opened_again_are_passed_over
 ) -> None:
     late = (b"IDN?\r", b"004\r\n      12.3400\r\n" + (IDN[1] or b""))
     lost: Script = [(b"CNB?\r", None)]
-    wire = scripted([*OPEN, *lost, late, *OPEN[1:], STANDS, (b"ATT?\r", b"5.0000\r\n")])
+    wire = scripted([*OPEN, *lost, late, *OPEN[1:], STANDS, NO_OFFSET, (b"ATT?\r", b"5.0000\r\n")])
     voa = await opened(wire, timeout_s=0.02)
     with pytest.raises(TransportError):
         await voa.read_attenuation()

@@ -149,6 +149,7 @@ async def test_a_refusal_quotes_the_error_queue_and_leaves_the_line_usable(
             (b":INP1:ATT 3.00dB\n", None),
             (b":SYST:ERR?\n", b'-221,"Settings conflict"\n'),
             NO_ERROR,
+            NO_OFFSET,
             (b":INP1:ATT?\n", b"+9.0\n"),
         ]
     )
@@ -195,7 +196,8 @@ async def test_a_lost_reply_to_a_write_leaves_the_state_unknown_and_is_not_repea
 async def test_after_a_lost_reply_the_box_is_identified_and_checked_again(
     scripted: Callable[..., Any],
 ) -> None:
-    wire = scripted([*OPEN, (b":INP1:ATT?\n", None), *OPEN, (b":INP1:ATT?\n", b"+45\n")])
+    asks = (b":INP1:ATT?\n", None)
+    wire = scripted([*OPEN, NO_OFFSET, asks, *OPEN, NO_OFFSET, (asks[0], b"+45\n")])
     voa = await opened(wire, timeout_s=0.02)
     with pytest.raises(TransportError):
         await voa.read_attenuation()
@@ -204,7 +206,7 @@ async def test_after_a_lost_reply_the_box_is_identified_and_checked_again(
 
 
 async def test_garbage_instead_of_a_number_is_a_reply_error(scripted: Callable[..., Any]) -> None:
-    voa = await opened(scripted([*OPEN, (b":INP1:ATT?\n", b"\xff\x00\n")]))
+    voa = await opened(scripted([*OPEN, NO_OFFSET, (b":INP1:ATT?\n", b"\xff\x00\n")]))
     with pytest.raises(ReplyError):
         await voa.read_attenuation()
 
@@ -213,6 +215,11 @@ async def test_the_shutter_opens_and_is_read_back(scripted: Callable[..., Any]) 
     wire = scripted(
         [
             *OPEN,
+            LOOP_OFF,
+            NO_OFFSET,
+            STANDS,
+            NO_OFFSET,
+            (b":INP1:ATT?\n", b"+9.0\n"),
             (b":OUTP1:STAT 1\n", None),
             NO_ERROR,
             MOVING,
@@ -261,7 +268,7 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
         [
             *OPEN,
             *[(command, None) for command in silent],
-            *OPEN,
+            IDN,
             *SHUT,
             LOOP_OFF,
             NO_OFFSET,
@@ -275,7 +282,7 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
 
 async def test_the_actuator_is_the_attenuation(scripted: Callable[..., Any]) -> None:
     sets, reads = attenuate(b"3.00", b"+3.0\n"), (b":INP1:ATT?\n", b"+3.0\n")
-    wire = scripted([*OPEN, NO_OFFSET, *sets, reads])
+    wire = scripted([*OPEN, NO_OFFSET, *sets, NO_OFFSET, reads])
     actuator = (await opened(wire, max_attenuation_db=30)).actuators()["attenuation"]
     assert (actuator.unit, actuator.minimum, actuator.maximum) == ("dB", 0.0, 30.0)
     assert await actuator.write(3.0) == await actuator.read() == 3.0

@@ -19,6 +19,7 @@ from sim.endpoints.memory import MemoryChannel
 from sim.endpoints.service import Clock, ServedInstrument
 from sim.instruments.spd import Spd as SimulatedSpd
 from sim.record import Record
+from sim.wire import MAIN, Reply
 
 OPEN = [(b"*IDN?\r\n", b"S-Fifteen Instruments SPD-0042\r\n")]
 
@@ -214,6 +215,31 @@ def test_making_safe_cuts_a_count_short_and_takes_the_bias_down() -> None:
         assert bench.unit.outputs(loop.time())["bias"] == 0.0
         with pytest.raises(TransportError, match="make_safe"):
             await counting
+
+    run(story)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_making_safe_sends_the_rest_bias_before_a_window_is_over(is_cancelled: bool) -> None:
+    async def story(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        heard_s: dict[bytes, float] = {}
+        handle = bench.unit.handle
+
+        def note(data: bytes, now_s: float, port: str = MAIN) -> list[Reply]:
+            heard_s.setdefault(data, loop.time())
+            return handle(data, now_s, port)
+
+        bench.unit.handle = note  # type: ignore[method-assign]  # instead of a wire tap
+        counting = loop.create_task(bench.spd.count(10.0, (1,)))
+        await asyncio.sleep(0.3)
+        if is_cancelled:
+            counting.cancel()
+            await asyncio.wait([counting])
+        begin_s = loop.time()
+        await bench.spd.make_safe()
+        assert heard_s[b"hvolt 0.0\r\n"] - begin_s < 0.05
+        await asyncio.wait([counting])
 
     run(story)
 

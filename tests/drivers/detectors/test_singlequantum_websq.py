@@ -56,6 +56,7 @@ def state(*, bias: Any = (1.0, 2.0), is_on: bool = True, n: int = 2, bounds: Any
 async def opened(wire: Any, **options: Any) -> WebSq:
     said = {"inputs": (1, 2), "counts_resource": "tcp://host:1", "timeout_s": 0.05, **options}
     websq = WebSq("snspd", "memory:wire", WebSqOptions(**said), wire.connector)
+    wire.channel.remaining.insert(0, wire.channel.remaining[0])  # once for who it is
     await websq.open()
     return websq
 

@@ -17,7 +17,7 @@ NO_SCAN = (b"msenable?\r", b"0\r>")
 SWITCH_75 = (b"vlimit?\r", b"0\r>")
 SWITCH_100 = (b"vlimit?\r", b"1\r>")
 OPEN: Script = [ID, SERIAL, NO_SCAN, SWITCH_75]
-REOPEN: Script = [ID, SERIAL, ID, SERIAL, NO_SCAN, SWITCH_75]
+REOPEN: Script = [ID, SERIAL, NO_SCAN, SWITCH_75]
 
 
 def at(axis: bytes, reading: bytes) -> tuple[bytes, bytes]:

@@ -253,7 +253,7 @@ async def test_make_safe_sends_every_command_although_replies_are_lost(
 ) -> None:
     round_one = [(command + b"\r\n", None) for command in (b"M?", b"V1,0", b"V2,0", b"V?")]
     round_two = [reply(b"M?", b"DC"), reply(b"V1,0"), reply(b"V2,0"), reply(b"V?", ZERO)]
-    wire = scripted([*OPEN, *round_one, *OPEN, *round_two])
+    wire = scripted([*OPEN, *round_one, *IDENTIFY, *round_two])
     epc = await opened(wire, channels=(1, 2), timeout_s=0.02)
     await epc.make_safe()
     assert not wire.channel.remaining

@@ -26,6 +26,7 @@ Script = list[tuple[bytes, bytes | None]]
 IDN = (b"*IDN?\n", b"Thorlabs,PM100D,P0012345,2.6.0\n")
 NO_ERROR = (b"SYST:ERR?\n", b'+0,"No error"\n')
 SENSOR = (b"SYST:SENS:IDN?\n", b'"S154C","13020611","28-Feb-2025",1,2,289\n')
+NOT_ZEROING = (b"SENS:CORR:COLL:ZERO:STAT?\n", b"0\n")
 IN_WATTS = (b"SENS:POW:UNIT?\n", b"W\n")
 AT_1550 = (b"SENS:CORR:WAV?\n", b"1.55000000E+03\n")
 NO_LOSS = (b"SENS:CORR:LOSS?\n", b"0.00000000E+00\n")
@@ -122,6 +123,7 @@ async def test_a_reading_is_in_watts_although_somebody_chose_another_unit(
         [
             *OPEN,
             SENSOR,
+            NOT_ZEROING,
             (b"SENS:POW:UNIT?\n", b"DBM\n"),
             (b"SENS:POW:UNIT W\n", None),
             NO_ERROR,
@@ -137,6 +139,7 @@ async def test_a_fixed_range_is_set_before_each_reading(scripted: Callable[..., 
         [
             *OPEN[:-1],
             SENSOR,
+            NOT_ZEROING,
             *MEANING,
             (b"SENS:POW:RANG 1e-05\n", None),
             NO_ERROR,
@@ -146,10 +149,20 @@ async def test_a_fixed_range_is_set_before_each_reading(scripted: Callable[..., 
     assert await (await opened(wire, range_w=1e-5)).read_power() == 1e-6
 
 
+async def test_no_power_is_read_while_the_meter_takes_its_zero(
+    scripted: Callable[..., Any],
+) -> None:
+    wire = scripted([*OPEN, SENSOR, (NOT_ZEROING[0], b"1\n")])
+    meter = await opened(wire)
+    with pytest.raises(RejectedError, match="zero"):
+        await meter.read_power()
+    assert not wire.channel.remaining
+
+
 async def test_over_range_is_refused_and_leaves_the_line_in_step(
     scripted: Callable[..., Any],
 ) -> None:
-    reading = [SENSOR, *MEANING]
+    reading = [SENSOR, NOT_ZEROING, *MEANING]
     wire = scripted(
         [
             *OPEN,

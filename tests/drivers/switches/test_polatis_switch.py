@@ -89,6 +89,16 @@ def test_a_port_that_carries_another_is_not_taken_from_it(scripted: Callable[...
     converse(scripted, [*OPEN, asked(":oxc:swit:conn:port? 17", '"3"')], story)
 
 
+def test_making_safe_leads_the_light_nowhere_where_the_safe_port_is_in_use(
+    scripted: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = asked(":oxc:swit:conn:port? 17", '"3"')
+    taken_away = [asked("*CLS"), asked(":oxc:swit:conn:sub (@2),(@);*OPC?", "1")]
+    script = [*OPEN, taken, *taken_away, NO_ERROR, leads_to('""')]
+    converse(scripted, script, Polatis.make_safe, rest_path="17")
+    assert "port 17 carries port 3" in caplog.text
+
+
 def test_a_refused_connection_is_told_in_the_units_words(scripted: Callable[..., Any]) -> None:
     async def story(driver: Polatis) -> None:
         with pytest.raises(RejectedError, match="Data out of range"):

@@ -103,8 +103,7 @@ async def test_a_toggle_that_may_have_arrived_is_not_sent_blindly_again(
     scripted: Callable[..., Any],
 ) -> None:
     lost_toggle = (b"ens\r", None)
-    recovered = [IDN, OFF, TMAX]
-    wire = scripted([*OPEN, ON, lost_toggle, *recovered, OFF])
+    wire = scripted([*OPEN, ON, lost_toggle, IDN, OFF])
     tc = await opened(wire, timeout_s=0.02)
     await tc.make_safe()
     assert not wire.channel.remaining

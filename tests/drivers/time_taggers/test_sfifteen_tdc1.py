@@ -420,6 +420,24 @@ def test_a_cancelled_stream_leaves_no_byte_behind() -> None:
     run(story)
 
 
+def test_making_safe_ends_a_stream_from_which_nobody_takes() -> None:
+    async def story(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        async with aclosing(bench.tdc.stream(3600.0, (1, 2))) as blocks:
+            await anext(blocks)
+            await asyncio.sleep(100)  # busy elsewhere
+            begin_s = loop.time()
+            await bench.tdc.make_safe()
+            assert loop.time() - begin_s < 2.5
+            assert not bench.unit.outputs(loop.time())["streams"]
+            with pytest.raises(TransportError, match="make_safe"):
+                async for _ in blocks:
+                    pass
+        assert (await bench.tdc.count(0.5, (1,))).duration_s == 0.5
+
+    run(story)
+
+
 def test_making_safe_ends_a_stream() -> None:
     async def story(bench: Bench) -> None:
         streaming = asyncio.get_running_loop().create_task(collected(bench.tdc, 100.0, (1,)))

@@ -238,6 +238,112 @@ async def test_a_failure_that_taking_up_again_hides_still_counts() -> None:
     assert echo.told == []
 
 
+@asynccontextmanager
+async def refusing_set_up() -> AsyncIterator[tuple[Echo, Transport]]:
+    """A link that was lost, to an instrument that refuses its set-up."""
+    async with powered() as (echo, transport):
+
+        async def identify(link: Dialogue) -> None:
+            await link.query("IDN?")
+
+        async def set_up(link: Dialogue) -> None:
+            await link.write("WAV 1550")
+            raise RejectedError(link.instrument, "refused")
+
+        transport.on_reopen, transport.on_set_up = identify, set_up
+        echo.channel.hang_up()
+        yield echo, transport
+
+
+async def test_an_urgent_dialogue_needs_the_identity_only() -> None:
+    async with (
+        refusing_set_up() as (echo, transport),
+        transport.exclusive(is_urgent=True) as link,
+    ):
+        await link.query("SHUT?")
+
+    assert echo.told == ["IDN?", "SHUT?"]
+
+
+async def test_what_an_urgent_dialogue_left_out_comes_before_the_next() -> None:
+    async with refusing_set_up() as (echo, transport):
+        async with transport.exclusive(is_urgent=True) as link:
+            await link.query("SHUT?")
+        for _ in range(2):
+            with pytest.raises(RejectedError, match="refused"):
+                await transport.query("ATT?")
+
+    assert "ATT?" not in echo.told
+
+
+async def test_an_instrument_is_set_up_once_after_a_lost_link() -> None:
+    async with powered() as (echo, transport):
+
+        async def set_up(link: Dialogue) -> None:
+            await link.query("WAV?")
+
+        transport.on_set_up = set_up
+        echo.channel.hang_up()
+        for _ in range(2):
+            await transport.query("ATT?")
+
+    assert echo.told == ["WAV?", "ATT?", "ATT?"]
+
+
+async def test_a_set_up_that_was_broken_off_is_done_before_the_next_dialogue() -> None:
+    async with powered() as (echo, transport):
+
+        async def set_up(link: Dialogue) -> None:
+            await link.query("WAV?")
+
+        transport.on_set_up = set_up
+        with pytest.raises(RejectedError):
+            async with transport.setting_up():
+                raise RejectedError("voa", "refused")
+        await transport.query("ATT?")
+
+    assert echo.told == ["WAV?", "ATT?"]
+
+
+async def test_who_could_not_be_identified_when_opened_is_asked_before_an_urgent_dialogue() -> None:
+    async with powered() as (echo, transport):
+
+        async def identify(link: Dialogue) -> None:
+            await link.query("IDN?")
+
+        transport.on_reopen = identify
+        with pytest.raises(RejectedError):
+            async with transport.setting_up():
+                raise RejectedError("voa", "does not say who it is")
+        async with transport.exclusive(is_urgent=True) as link:
+            await link.query("SHUT?")
+
+    assert echo.told == ["IDN?", "SHUT?"]
+
+
+async def test_a_command_goes_out_ahead_of_a_dialogue_that_waits() -> None:
+    async with powered() as (echo, transport):
+        async with transport.setting_up():
+            pass
+        echo.delays_s = {"SLOW?": 0.5}
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(transport.query("SLOW?"))
+            await asyncio.sleep(0.1)
+            await transport.send_ahead("SHUT")
+            assert echo.channel.received.get_nowait() == b"SHUT\n"  # while SLOW? is not answered
+
+
+async def test_nothing_goes_ahead_on_a_free_line_or_to_an_unknown_instrument() -> None:
+    async with powered() as (echo, transport):
+        async with transport.exclusive():
+            await transport.send_ahead("SHUT")  # never identified
+        async with transport.setting_up():
+            pass
+        await transport.send_ahead("SHUT")  # a dialogue can start at once
+
+    assert echo.told == []
+
+
 async def test_a_line_that_nobody_asked_for_is_dropped_and_traced() -> None:
     log = io.StringIO()
     async with powered(Trace(log)) as (echo, transport):

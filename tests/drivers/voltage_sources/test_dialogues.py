@@ -17,6 +17,10 @@ Script = list[tuple[bytes, Any]]
 WIDE = {"min_voltage_v": -5.0, "max_voltage_v": 5.0}
 
 GS200_OK = (b":SYST:ERR?\n", b'0,"No Error"\n')
+GS200_FUNCTION: Script = [
+    (b":SOUR:FUNC?\n", b"VOLT\n"),
+    (b":SOUR:RANG?\n", b"1.00000E+01\n"),
+]
 GS200_ON: Script = [
     (b"*IDN?\n", b"YOKOGAWA,GS210,91N345678,2.02\n"),
     (b":OUTP:STAT?\n", b"1\n"),
@@ -27,6 +31,10 @@ GS200_ON: Script = [
 ]
 
 OK = (b":SYST:ERR?\n", b'+0,"No error"\n')
+KEYSIGHT_DC: Script = [
+    (b":OUTP1:LOAD?\n", b"9.9E+37\n"),
+    (b":SOUR1:FUNC?\n", b"DC\n"),
+]
 KEYSIGHT_ON: Script = [
     (b"*IDN?\n", b"Agilent Technologies,33522B,MY57400123,4.00\n"),
     (b":OUTP1?\n", b"1\n"),
@@ -35,6 +43,10 @@ KEYSIGHT_ON: Script = [
     (b":SOUR1:FUNC?\n", b"DC\n"),
 ]
 
+SDG_DC: Script = [
+    (b"C1:OUTP?\n", b"C1:OUTP ON,LOAD,HZ,PLRT,NOR\n"),
+    (b"C1:BSWV?\n", b"C1:BSWV WVTP,DC,OFST,0V\n"),
+]
 SDG_ON: Script = [
     (b"*IDN?\n", b"Siglent Technologies,SDG2042X,SDG2XCAX4R0123,2.01\n"),
     (b"C1:OUTP?\n", b"C1:OUTP ON,LOAD,HZ,PLRT,NOR\n"),
@@ -91,9 +103,11 @@ async def test_a_gs200_is_set_and_read_back(scripted: Scripted) -> None:
     wire = scripted(
         [
             *GS200_ON,
+            *GS200_FUNCTION,
             (b":SOUR:LEV 1.2340000\n", None),
             GS200_OK,
             (b":OUTP:STAT?\n", b"1\n"),
+            *GS200_FUNCTION,
             (b":SOUR:LEV?\n", b"1.234000E+00\n"),
         ]
     )
@@ -112,6 +126,7 @@ async def test_a_gs200_that_is_off_is_switched_on_at_rest(scripted: Scripted) ->
             (b":OUTP:STAT 1\n", None),
             GS200_OK,
             (b":OUTP:STAT?\n", b"1\n"),
+            *GS200_FUNCTION,
             (b":SOUR:LEV?\n", b"0.000000E+00\n"),
         ]
     )
@@ -126,14 +141,20 @@ async def test_a_gs200_that_is_on_otherwise_is_left_alone(
     scripted: Scripted, question: bytes, found: bytes
 ) -> None:
     script = [(sent, found if sent == question else reply) for sent, reply in GS200_ON]
-    with pytest.raises(ReplyError, match="output is on"):
+    with pytest.raises(RejectedError, match="set up otherwise"):
         await opened(gs200(scripted(script)))
 
 
 async def test_a_level_that_a_gs200_refuses_is_reported_in_its_words(scripted: Scripted) -> None:
     refusal = b'-222,"Data out of range"\n'
     wire = scripted(
-        [*GS200_ON, (b":SOUR:LEV 5.0000000\n", None), (b":SYST:ERR?\n", refusal), GS200_OK]
+        [
+            *GS200_ON,
+            *GS200_FUNCTION,
+            (b":SOUR:LEV 5.0000000\n", None),
+            (b":SYST:ERR?\n", refusal),
+            GS200_OK,
+        ]
     )
     with pytest.raises(RejectedError, match="out of range"):
         await (await opened(gs200(wire))).set_voltage(5.0)
@@ -158,9 +179,11 @@ async def test_a_33500b_is_set_and_read_back(scripted: Scripted) -> None:
     wire = scripted(
         [
             *KEYSIGHT_ON,
+            *KEYSIGHT_DC,
             (b":SOUR1:VOLT:OFFS -0.5000\n", None),
             OK,
             (b":OUTP1?\n", b"1\n"),
+            *KEYSIGHT_DC,
             (b":SOUR1:VOLT:OFFS?\n", b"-5.000000000000000E-01\n"),
         ]
     )
@@ -185,6 +208,7 @@ async def test_a_load_is_set_before_the_output_is_switched_on(scripted: Scripted
             (b":OUTP1 1\n", None),
             OK,
             (b":OUTP1?\n", b"1\n"),
+            *KEYSIGHT_DC,
             (b":SOUR1:VOLT:OFFS?\n", b"0.0\n"),
         ]
     )
@@ -194,8 +218,82 @@ async def test_a_load_is_set_before_the_output_is_switched_on(scripted: Scripted
 
 async def test_a_load_is_not_changed_under_an_output_that_is_on(scripted: Scripted) -> None:
     script = [*KEYSIGHT_ON[:3], (b":OUTP1:LOAD?\n", b"50\n")]
-    with pytest.raises(ReplyError, match="output is on"):
+    with pytest.raises(RejectedError, match="set up otherwise"):
         await opened(keysight(scripted(script)))
+
+
+@pytest.mark.parametrize("function", [b"SIN\n", b"DC\n"])
+async def test_a_waveform_from_the_front_panel_keeps_a_33500b_from_being_set(
+    scripted: Scripted, function: bytes
+) -> None:
+    load = KEYSIGHT_DC[0] if function == b"SIN\n" else (b":OUTP1:LOAD?\n", b"50\n")
+    wire = scripted([*KEYSIGHT_ON, load, (b":SOUR1:FUNC?\n", function)])
+    source = await opened(keysight(wire))
+    with pytest.raises(RejectedError, match="set up otherwise"):
+        await source.set_voltage(1.0)
+
+
+async def test_a_33500b_that_gives_a_waveform_is_not_read_as_a_voltage(scripted: Scripted) -> None:
+    wire = scripted(
+        [
+            *KEYSIGHT_ON,
+            (b":OUTP1?\n", b"1\n"),
+            KEYSIGHT_DC[0],
+            (b":SOUR1:FUNC?\n", b"SIN\n"),
+        ]
+    )
+    source = await opened(keysight(wire))
+    with pytest.raises(RejectedError, match="set up otherwise"):
+        await source.read_voltage()
+
+
+async def test_making_safe_switches_a_33500b_off_before_it_takes_a_waveform_away(
+    scripted: Scripted,
+) -> None:
+    wire = scripted(
+        [
+            *KEYSIGHT_ON,
+            KEYSIGHT_DC[0],
+            (b":SOUR1:FUNC?\n", b"SIN\n"),
+            (b":OUTP1 0\n", None),
+            OK,
+            KEYSIGHT_DC[0],
+            (b":SOUR1:FUNC?\n", b"SIN\n"),
+            (b":SOUR1:FUNC DC\n", None),
+            OK,
+            (b":SOUR1:VOLT:OFFS 0.0000\n", None),
+            OK,
+            (b":OUTP1?\n", b"0\n"),
+            (b":OUTP1 1\n", None),
+            OK,
+            (b":OUTP1?\n", b"1\n"),
+            *KEYSIGHT_DC,
+            (b":SOUR1:VOLT:OFFS?\n", b"0.0\n"),
+        ]
+    )
+    await (await opened(keysight(wire))).make_safe()
+    assert not wire.channel.remaining
+
+
+async def test_a_33500b_that_keeps_its_waveform_stays_off_when_made_safe(
+    scripted: Scripted,
+) -> None:
+    refused: Script = [
+        KEYSIGHT_DC[0],
+        (b":SOUR1:FUNC?\n", b"SIN\n"),
+        (b":OUTP1 0\n", None),
+        OK,
+        KEYSIGHT_DC[0],
+        (b":SOUR1:FUNC?\n", b"SIN\n"),
+        (b":SOUR1:FUNC DC\n", None),
+        (b":SYST:ERR?\n", b'-221,"Settings conflict"\n'),
+        OK,
+    ]
+    wire = scripted([*KEYSIGHT_ON, *refused, *refused])  # it is tried twice
+    source = await opened(keysight(wire))
+    with pytest.raises(RejectedError, match="Settings conflict"):
+        await source.make_safe()
+    assert not wire.channel.remaining
 
 
 def test_the_load_decides_the_reach() -> None:
@@ -207,8 +305,10 @@ async def test_an_sdg_is_set_and_read_back(scripted: Scripted) -> None:
     wire = scripted(
         [
             *SDG_ON,
+            *SDG_DC,
             (b"C1:BSWV OFST,0.500\n", None),
             (b"C1:OUTP?\n", b"C1:OUTP ON,LOAD,HZ,PLRT,NOR\n"),
+            *SDG_DC,
             (b"C1:BSWV?\n", b"C1:BSWV WVTP,DC,OFST,0.5V\n"),
         ]
     )
@@ -219,8 +319,10 @@ async def test_a_value_that_an_sdg_ignored_is_not_confirmed(scripted: Scripted) 
     wire = scripted(
         [
             *SDG_ON,
+            *SDG_DC,
             (b"C1:BSWV OFST,0.500\n", None),
             (b"C1:OUTP?\n", b"C1:OUTP ON,LOAD,HZ,PLRT,NOR\n"),
+            *SDG_DC,
             (b"C1:BSWV?\n", b"C1:BSWV WVTP,DC,OFST,0V\n"),
         ]
     )
@@ -311,8 +413,10 @@ async def test_a_voltage_is_rounded_to_the_inside_of_its_limits(scripted: Script
     wire = scripted(
         [
             *SDG_ON,
+            *SDG_DC,
             (b"C1:BSWV OFST,1.000\n", None),
             (b"C1:OUTP?\n", b"C1:OUTP ON,LOAD,HZ,PLRT,NOR\n"),
+            *SDG_DC,
             (b"C1:BSWV?\n", b"C1:BSWV WVTP,DC,OFST,1V\n"),
         ]
     )

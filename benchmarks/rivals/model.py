@@ -1,0 +1,152 @@
+"""Ours: the model-based sampler by itself, and the whole stage with verification and fall-back."""
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+from benchmarks.paddle_twin import RETARDANCE_WAVES
+from benchmarks.tasks.link import Link
+from calibration.chain import Chain
+from calibration.clicks import Clicks, Window
+from calibration.polarization import PolarizationSettings, PolarizationStage
+from calibration.retarders import RetarderChain, prior_of_widths
+from calibration.sampler import FIRST_SETTINGS, RotationSampler
+from calibration.trials import MemoryTrialLog
+from calibration.wave_plates import WavePlateChain
+
+SETTINGS, PHOTONS = 18, 25_000
+"""The sampler goes on until it has had both, long after it claims the target, so that it shows
+whether it stays there; but never beyond MOST_SETTINGS."""
+
+MOST_SETTINGS = 60
+MOST_PHOTONS = 20_000
+TARGET_EXCESS = 0.002
+
+SCALE_SIGMA, AZIMUTH_SIGMA_DEG = 0.15, 20.0
+"""What the sampler's documentation advises for a controller that is not characterised."""
+
+
+def sampler_alone(link: Link, seed: int) -> None:
+    """Align with the model-based sampler; its claims are the posterior's, not verified."""
+    first_photons = link.told.cheap_photons
+    space: dict[str, BaseDistribution] = {
+        **{name: FloatDistribution(*limits) for name, limits in _limits(link).items()},
+        "n_photons": IntDistribution(first_photons, MOST_PHOTONS, log=True),
+    }
+    sampler = RotationSampler(
+        space,
+        chain=_chain(link),
+        first_photons=first_photons,
+        most_photons=MOST_PHOTONS,
+        drift_rad=link.told.drift_rad,
+        seed=seed,
+    )
+    study = optuna.create_study(sampler=sampler)
+    while _goes_on(link):
+        trial = study.ask(space)
+        drives = {name: trial.params[name] for name in _limits(link)}
+        reading = link.count(list(drives.values()), trial.params["n_photons"])
+        if reading.table is None:
+            raise ValueError("the sampler cannot use a pooled QBER")
+        trial.set_user_attr("clicks", reading.table.tolist())
+        trial.set_user_attr("time_s", reading.time_s)
+        study.tell(trial, reading.qber)
+        advice = sampler.advice(study)
+        claims = advice.settings >= FIRST_SETTINGS
+        link.recommend(
+            list(advice.setting.values()), excess_q90=advice.excess_q90 if claims else np.nan
+        )
+
+
+def whole_stage(link: Link, seed: int) -> None:
+    """Run the polarization stage: search, verify, fall back; it recommends when it ends.
+
+    What it claims has withstood a fresh window that no choice rests on.
+    """
+    has_paddles = _has_paddles(link)
+    controller = {} if has_paddles else {"half_wave_v": float(link.half_turn[0]), **_widths(link)}
+    settings = PolarizationSettings.model_validate(
+        {
+            "knobs": tuple(_limits(link)),
+            "actuator": "paddles" if has_paddles else "squeezers",
+            "target_excess": TARGET_EXCESS,
+            "first_dwell": link.told.cheap_photons,
+            "most_dwell": MOST_PHOTONS,
+            "max_photons": link.photons_left,
+            **controller,
+        }
+    )
+    stage = PolarizationStage(settings, seed)
+    start = dict(zip(_limits(link), link.middle.tolist(), strict=True))
+    bench = _StageBench(link)
+    result = asyncio.run(stage.run(bench, MemoryTrialLog(), lambda _: None, start))
+    claim = np.nan if result.excess_q90 is None else result.excess_q90
+    link.recommend([result.setting[name] for name in start], excess_q90=claim)
+
+
+class _StageBench:
+    """The link as a stage sees a bench."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._setting = link.middle
+
+    async def apply(self, setting: Mapping[str, float]) -> dict[str, float]:
+        """Remember the setting for the next window."""
+        self._setting = np.array([setting[name] for name in _limits(self._link)])
+        return dict(setting)
+
+    async def measure(self, photons: int) -> Window:
+        """Take one window."""
+        before = self._link.photons
+        reading = self._link.count(self._setting, photons)
+        if reading.table is None:
+            raise ValueError("the stage cannot use a pooled QBER")
+        looked_at = self._link.photons - before
+        return Window(
+            start_s=reading.time_s,
+            duration_s=0.0,
+            source="pattern",
+            disclosure="calibration",
+            intensities=("signal",),
+            clicks=Clicks(reading.table).table[None],
+            singles=np.array([looked_at, 0, 0, 0]),
+        )
+
+    def limits(self, name: str) -> tuple[float, float]:
+        """Lowest and highest value of a drive."""
+        return _limits(self._link)[name]
+
+
+def _limits(link: Link) -> dict[str, tuple[float, float]]:
+    low, high = link.limits.tolist()
+    return {f"drive{k}": limits for k, limits in enumerate(zip(low, high, strict=True), start=1)}
+
+
+def _goes_on(link: Link) -> bool:
+    is_short = link.settings < SETTINGS or link.photons < PHOTONS
+    return is_short and link.settings < MOST_SETTINGS
+
+
+def _has_paddles(link: Link) -> bool:
+    return len(link.half_turn) == len(RETARDANCE_WAVES)
+
+
+def _widths(link: Link) -> dict[str, float]:
+    if link.told.is_characterised:
+        return {}
+    return {"scale_sigma": SCALE_SIGMA, "azimuth_sigma_deg": AZIMUTH_SIGMA_DEG}
+
+
+def _chain(link: Link) -> Chain:
+    """Describe the controller as its data sheet does."""
+    if _has_paddles(link):
+        return WavePlateChain.nominal(RETARDANCE_WAVES, centre_deg=link.middle.tolist())
+    channels = len(link.half_turn)
+    prior = None
+    if not link.told.is_characterised:
+        prior = prior_of_widths(channels, scale=SCALE_SIGMA, azimuth_deg=AZIMUTH_SIGMA_DEG)
+    return RetarderChain.nominal(link.half_turn, centre_v=link.middle, prior=prior)
