@@ -35,7 +35,7 @@ bench: setup  ## TASK=alignment SEEDS=0:20
 
 lock:  ## Renew requirements.lock (needs uv); holds hashes, no addresses
 	uv lock --quiet
-	uv export --quiet --frozen --no-emit-project --all-extras --no-extra swabian --no-header --no-annotate -o requirements.lock
+	uv export --quiet --frozen --no-emit-project --all-extras --no-extra swabian --no-extra peers --no-header --no-annotate -o requirements.lock
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -19,7 +19,7 @@ from functools import partial
 import optuna
 from scipy.stats import chi2
 
-from benchmarks.rivals import descent, direct, phase_model, stock
+from benchmarks.rivals import descent, direct, line_search, phase_model, stock
 from benchmarks.tasks import phase_cases as frozen
 from benchmarks.tasks.link import Run, follow
 from benchmarks.tasks.scoring import Row, Trace, figures, ratios
@@ -43,7 +43,7 @@ def _whatever_the_encoding(run: Run) -> Callable[[Encoding], Run]:
 METHODS: Mapping[str, Callable[[Encoding], Run]] = {
     "ours": phase_model.sampler_alone,
     "sinusoid-fit": _whatever_the_encoding(descent.sinusoid),
-    "golden-section": _whatever_the_encoding(descent.golden_section),
+    "golden-section": _whatever_the_encoding(line_search.golden_section),
     "nelder-mead": _whatever_the_encoding(direct.nelder_mead),
     "tpe": _whatever_the_encoding(stock.tpe),
     "random": _whatever_the_encoding(stock.random),
