@@ -6,6 +6,7 @@ What the report says of the true QBER and of violations comes from the bench's o
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -129,20 +130,30 @@ def _bench(directory: Path, testbed: Path, story: Story) -> Iterator[Bench]:
     arguments = ["simulate", str(testbed), "--seed", str(story.seed), "--write", str(served)]
     arguments += ["--control", str(control)]
     with _process("simulated bench", directory, arguments) as process:
-        _wait_for(lambda: served.exists() and control.exists(), process, "the simulated bench")
+        _wait_for(lambda: served.exists() and _listens(control), process, "the simulated bench")
         yield Bench(control, served, story)
 
 
 @contextmanager
 def _daemon(directory: Path, testbed: Path) -> Iterator[DaemonClient]:
-    socket = directory / "daemon.sock"
-    arguments = ["daemon", str(testbed), "--socket", str(socket), "--state-dir", str(directory)]
+    control = directory / "daemon.sock"
+    arguments = ["daemon", str(testbed), "--socket", str(control), "--state-dir", str(directory)]
     with _process("daemon", directory, arguments) as process:
-        _wait_for(socket.exists, process, "the daemon")
-        with DaemonClient(socket) as client:
+        _wait_for(lambda: _listens(control), process, "the daemon")
+        with DaemonClient(control) as client:
             _wait_for(lambda: client.call("status")["state"] != "starting", process, "the daemon")
             yield client
         _wait_for(lambda: process.poll() is not None, None, "the end of the daemon")
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody accepts connections: a socket is there a moment before that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager
