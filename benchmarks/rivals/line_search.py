@@ -5,8 +5,10 @@ import math
 from benchmarks.tasks.link import Link
 
 PHOTONS = 4000
-"""Of 4000, 20 000 and 60 000 the one with the lowest median to 0.2 pp. One start in ten misses that;
-20 000 avoid it at five times the price."""
+"""Of 4000, 20 000 and 60 000 the one with the lowest median to 0.2 pp.
+
+One start in ten misses that; 20 000 avoid it at five times the price.
+"""
 
 COARSE = 4
 """Readings over a whole period that show between which the minimum lies."""
