@@ -14,14 +14,13 @@ The cosine is even: error counts alone do not tell a rising phase from a falling
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from calibration.batch import Array, Batch
 
 Encoding = Literal["time-bin", "four-phase"]
 
@@ -43,7 +42,7 @@ _ROWS: Mapping[Encoding, tuple[tuple[int, ...], tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Phases:
+class Phases(Batch):
     """Values of what is unknown, a batch of B.
 
     Attributes:
@@ -57,37 +56,6 @@ class Phases:
     scale: Array
     log_floor: Array
     sign: Array
-
-    def __len__(self) -> int:
-        return len(self.phase)
-
-    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Phases:
-        return Phases(**{name: value[index] for name, value in vars(self).items()})
-
-    @property
-    def floor(self) -> Array:
-        """Error probability at phase zero, shape ``(B,)``."""
-        return np.exp(self.log_floor)
-
-    @property
-    def visibility(self) -> Array:
-        """Visibility of the interference, shape ``(B,)``."""
-        return 1 - 2 * self.floor
-
-    @staticmethod
-    def concatenate(parts: Sequence[Phases]) -> Phases:
-        """Join batches."""
-        names = vars(parts[0])
-        return Phases(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the values as plain lists, for storing."""
-        return {name: value.tolist() for name, value in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Phases:
-        """Restore what :meth:`to_dict` gave."""
-        return cls(**{name: np.asarray(value, dtype=float) for name, value in stored.items()})
 
 
 @dataclass(frozen=True)
