@@ -4,6 +4,7 @@ import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,10 @@ class Terminal:
         os.write(self._master, key)
 
     def finish(self) -> tuple[int, bytes]:
+        """Read the rest, as a terminal does: who draws the last picture waits for its reader."""
+        with suppress(OSError):  # how Linux reports that nobody writes to the terminal any more
+            while os.read(self._master, 65536):
+                pass
         _, errors = self.program.communicate(timeout=30)
         os.close(self._master)
         return self.program.returncode, errors
