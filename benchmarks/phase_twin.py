@@ -69,8 +69,9 @@ class PhaseTwin:
 
     @property
     def limits(self) -> Array:
-        """Lowest and highest voltage, shape ``(2, 1)``."""
-        return np.array([[0.0], [MAXIMUM_V]])
+        """Lowest and highest voltage, shape ``(2, 1)``; from below, with room for that."""
+        room = 2 * self.options.hysteresis_v if self.options.one_sided else 0.0
+        return np.array([[room], [MAXIMUM_V]])
 
     def measure(self, drives: Array, photons: float) -> NDArray[np.int64]:
         """Set the voltage and count.

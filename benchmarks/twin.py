@@ -44,8 +44,8 @@ class TwinOptions:
         axis_sigma_deg: Standard deviation of each squeezer's angle in the laboratory, degrees.
         quadratic_rad: Extra retardance at full scale, growing with the square of the voltage.
         hysteresis_v: Half width of a play operator on each channel.
-        one_sided: Whether every setting is approached from below, past the play as far as the
-            limits let it; that takes the settling time twice.
+        one_sided: Whether every setting is approached from below, past the play; that takes the
+            settling time twice, and room at the lower limit.
         detector_efficiencies: Relative, in the order of the detectors.
         receiver_angle_deg: By how much the analysers of X are turned from 45 degrees to those of Z,
             in the laboratory, degrees.
@@ -144,8 +144,9 @@ class Twin:
 
     @property
     def limits(self) -> Array:
-        """Lowest and highest drives, shape ``(2, K)``."""
-        return MAXIMUM_V * np.array([-np.ones(4), np.ones(4)])
+        """Lowest and highest drives, shape ``(2, K)``; approached from below, with room for it."""
+        room = 2 * self.options.hysteresis_v if self.options.one_sided else 0.0
+        return np.array([np.full(4, room - MAXIMUM_V), np.full(4, MAXIMUM_V)])
 
     def drift(self, rate_rad: float, duration_s: float) -> None:
         """Let the fibre in front of the controller wander.
@@ -265,7 +266,7 @@ class Twin:
         """Tell what the channels feel of a setting when they come from the present one."""
         play, felt = self.options.hysteresis_v, self._felt
         if self.options.one_sided:
-            below = np.maximum(drives - 2 * play, self.limits[0])
+            below = np.maximum(drives - 2 * play, -MAXIMUM_V)
             felt = np.clip(felt, below - play, below + play)
         return np.clip(felt, drives - play, drives + play)
 

@@ -1,4 +1,4 @@
-"""The only way to an instrument's output: limits, grid, slew, one-sided approach, interlock."""
+"""The only way to an instrument's output: limits, grid, slew, hysteresis, interlock."""
 
 import asyncio
 import itertools
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from drivers.errors import RejectedError, SettingError
 from drivers.roles import Actuator
@@ -29,7 +29,9 @@ class KnobLimits:
         slew_per_s: Fastest change, unit/s; None is unlimited.
         settle_s: Wait after the last write before the value counts as reached, s.
         hysteresis: Play h: the output may lag behind the setting by so much, either way.
-        approach: ``from-below`` reaches every value from more than 2 h below it.
+        approach: What is done about the play: nothing (``any``); ``from-below`` reaches every value
+            from more than 2 h below it; ``play-inverse`` adds h on the way up and takes it off on
+            the way down, so that values are those of the output and no detour is needed.
         period: Values that differ by it act alike (a phase); told to optimisers, not applied here.
         rest: Value to leave the output at; None leaves it alone.
     """
@@ -41,9 +43,24 @@ class KnobLimits:
     slew_per_s: float | None = None
     settle_s: float = 0.0
     hysteresis: float = 0.0
-    approach: Literal["any", "from-below"] = "any"
+    approach: Literal["any", "from-below", "play-inverse"] = "any"
     period: float | None = None
     rest: float | None = None
+
+
+class _Move(NamedTuple):
+    """How a value is reached.
+
+    Attributes:
+        detour: Where to go first, or None.
+        drive: What is written then.
+        lag: By how much the output will lie below that, as far as the play is known; 0 without
+            ``play-inverse``.
+    """
+
+    detour: float | None
+    drive: float
+    lag: float
 
 
 class Knob:
@@ -62,7 +79,7 @@ class Knob:
         name: Name in the testbed file.
         limits: What is allowed.
         interlock: May be set later.
-        last: Value confirmed by the instrument at the last write or read; None is unknown.
+        last: Drive confirmed by the instrument at the last write or read; None is unknown.
         lock: Held during a move.
 
     Raises:
@@ -83,7 +100,18 @@ class Knob:
         self.lock = asyncio.Lock()
         self._actuator = actuator
         self._grid = _grid(limits.resolution, actuator.resolution)
+        self._lag: tuple[float, float] | None = None  # of the output, at what drive
         self._check_limits()
+
+    @property
+    def usable(self) -> tuple[float, float]:
+        """Lowest and highest value that can be reached with the play taken care of."""
+        low, high, play = self.limits.minimum, self.limits.maximum, self.limits.hysteresis
+        if self.limits.approach == "any" or play == 0:
+            return low, high
+        if self.limits.approach == "from-below":
+            return low + 2 * play + self._grid, high
+        return low + play + self._grid, high - play
 
     async def set(self, value: float) -> float:
         """Move to ``value`` and wait until it is reached.
@@ -102,7 +130,7 @@ class Knob:
         """Ask the instrument for the value in force."""
         async with self.lock:
             self.last = await self._actuator.read()
-            return self.last
+            return self.last - (self._known_lag() or 0.0)
 
     async def to_rest(self) -> float | None:
         """Go to the rest value whatever the interlock says; None where there is no rest value.
@@ -112,16 +140,21 @@ class Knob:
         if self.limits.rest is None:
             return None
         async with self.lock:
-            confirmed = await _move({self: self.check(self.limits.rest)}, heeds_interlock=False)
+            drive = self.check_drive(self.limits.rest)
+            confirmed = await _move({self: drive}, heeds_interlock=False)
         return confirmed[self]
 
     def check(self, value: float) -> float:
-        """Tell what would be sent for ``value``; raise SettingError if it must not be."""
-        limits = self.limits
-        if not limits.minimum <= value <= limits.maximum:  # NaN fails this too
-            allowed = f"{limits.minimum:g} to {limits.maximum:g} {limits.unit}"
-            raise SettingError(self.name, f"{value:g} {limits.unit} is outside {allowed}")
-        return self.quantised(value)
+        """Round ``value`` to what can be reached; raise SettingError if it must not be."""
+        if self._inverts_play:
+            self._check_within(value, *self.usable, " (the play taken off)")
+            return value
+        return self.check_drive(value)
+
+    def check_drive(self, drive: float) -> float:
+        """Tell what would be sent for a drive; raise SettingError if it must not be."""
+        self._check_within(drive, self.limits.minimum, self.limits.maximum)
+        return self.quantised(drive)
 
     def check_interlock(self) -> None:
         """Raise SettingError while the interlock forbids writing."""
@@ -136,15 +169,29 @@ class Knob:
         lowest, highest = self._grid_range()
         return self._clamped(min(max(round(value / self._grid), lowest), highest) * self._grid)
 
-    def approach_point(self, target: float) -> float | None:
-        """Where to come from so that the play ends on the rising side; None for any side.
+    def plan(self, target: float) -> _Move:
+        """Tell how a checked value is reached from here.
 
-        Near the lower limit there is less room, and some play may remain.
+        From below, the play ends on the rising side; near the lower limit there is less room, and
+        some play may remain. Its inverse comes from below only where nobody knows the side.
         """
-        overshoot = 2 * self.limits.hysteresis + self._grid
-        if self.limits.approach == "any" or overshoot == 0:
-            return None
-        return self.quantised(self._clamped(target - overshoot))
+        if not self._inverts_play:
+            is_detour = self.limits.approach == "from-below"
+            return _Move(self._below(target) if is_detour else None, target, 0.0)
+        lag = self._known_lag()
+        if lag is None or self.last is None:
+            drive = self.quantised(target + self.limits.hysteresis)
+            return _Move(self._below(drive), drive, self.limits.hysteresis)
+        way = target - (self.last - lag)
+        if abs(way) <= self._grid * (0.5 + GRID_TOLERANCE):
+            return _Move(None, self.last, lag)
+        lag = math.copysign(self.limits.hysteresis, way)
+        return _Move(None, self.quantised(target + lag), lag)
+
+    def arrived(self, move: _Move, confirmed: float) -> float:
+        """Take note of where a move has led, and return where the output is."""
+        self._lag = (confirmed, move.lag) if self._inverts_play else None
+        return confirmed - move.lag
 
     async def waypoints(self, target: float) -> list[tuple[float, float]]:
         """Values to write on the way to ``target``, each with the time it takes, s."""
@@ -166,12 +213,12 @@ class Knob:
 
     async def step(self, value: float) -> float:
         """Write one value of a move. Nothing is repeated, whatever happens."""
-        value = self.check(value)
-        before, self.last = self.last, None
+        value = self.check_drive(value)
+        before, self.last, self._lag = (self.last, self._lag), None, None
         try:
             self.last = confirmed = await self._actuator.write(value)
         except (SettingError, RejectedError):
-            self.last = before  # The output did not move; after any other end nobody knows.
+            self.last, self._lag = before  # It did not move; after any other end nobody knows.
             raise
         return confirmed
 
@@ -199,8 +246,33 @@ class Knob:
             lowest, highest = self._grid_range()
             if lowest > highest:
                 self._refuse(f"no multiple of {self._grid:g} {limits.unit} lies within the limits")
+        low, high = self.usable
+        if low > high or (low == high and self._inverts_play):
+            self._refuse(
+                f"hysteresis {limits.hysteresis:g} {limits.unit} leaves no room between the limits"
+            )
         if limits.rest is not None:
-            self.check(limits.rest)
+            self.check_drive(limits.rest)
+
+    @property
+    def _inverts_play(self) -> bool:
+        return self.limits.approach == "play-inverse" and self.limits.hysteresis > 0
+
+    def _known_lag(self) -> float | None:
+        """By how much the output lies below the drive; None if it was moved otherwise since."""
+        if self._lag is None or self.last is None or self._lag[0] != self.last:
+            return None
+        return self._lag[1]
+
+    def _below(self, target: float) -> float | None:
+        overshoot = 2 * self.limits.hysteresis + self._grid
+        return self.quantised(self._clamped(target - overshoot)) if overshoot > 0 else None
+
+    def _check_within(self, value: float, low: float, high: float, why: str = "") -> None:
+        if not low <= value <= high:  # NaN fails this too
+            unit = self.limits.unit
+            allowed = f"{low:g} to {high:g} {unit}{why}"
+            raise SettingError(self.name, f"{value:g} {unit} is outside {allowed}")
 
     def _grid_range(self) -> tuple[int, int]:
         return (
@@ -237,13 +309,13 @@ async def set_together(settings: Mapping[Knob, float]) -> dict[str, float]:
             await stack.enter_async_context(knob.lock)
         for knob in targets:
             knob.check_interlock()
-        points = {knob: knob.approach_point(target) for knob, target in targets.items()}
-        overshoots = {knob: point for knob, point in points.items() if point is not None}
-        await _move(overshoots)
-        await _settle(overshoots)
-        confirmed = await _move(targets)
+        moves = {knob: knob.plan(target) for knob, target in targets.items()}
+        detours = {knob: move.detour for knob, move in moves.items() if move.detour is not None}
+        await _move(detours)
+        await _settle(detours)
+        confirmed = await _move({knob: move.drive for knob, move in moves.items()})
         await _settle(targets)
-        return {knob.name: value for knob, value in confirmed.items()}
+        return {knob.name: knob.arrived(moves[knob], value) for knob, value in confirmed.items()}
 
 
 async def _move(

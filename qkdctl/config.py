@@ -148,7 +148,7 @@ class KnobConfig(Model):
         None, ge=0, le=600, description="Wait after a write, s; else what the driver knows."
     )
     hysteresis: float = Field(0.0, ge=0)
-    approach: Literal["any", "from-below"] = "any"
+    approach: Literal["any", "from-below", "play-inverse"] = "any"
     period: float | None = Field(None, gt=0)
     rest: float | None = None
 

@@ -197,9 +197,8 @@ class OpenTestbed:
         return dict(self.confirmed)
 
     def limits(self, name: str) -> tuple[float, float]:
-        """Return the lowest and the highest value of a knob."""
-        limits = self.knobs[name].limits
-        return limits.minimum, limits.maximum
+        """Return the lowest and the highest value of a knob that can be relied on."""
+        return self.knobs[name].usable
 
     async def measure(self, photons: int) -> Window:
         """Measure about ``photons`` detections at the rate seen last."""

@@ -74,10 +74,10 @@ def test_judging_moves_nothing() -> None:
     assert judged.qber(SETTING) == left_alone.qber(SETTING)
 
 
-def test_near_the_lower_limit_there_is_no_room_to_take_up_the_play() -> None:
+def test_approached_from_below_the_limits_leave_room_to_take_up_the_play() -> None:
     twin = Twin(7, TwinOptions(hysteresis_v=0.25, one_sided=True))
+    lowest = twin.limits[0]
+    twin.measure(lowest + 3, 1000)
+    twin.measure(lowest, 1000)
 
-    lowest, low, higher = (twin.qber(np.full(4, voltage)) for voltage in (-4.95, -4.55, -4.4))
-
-    assert lowest == low
-    assert abs(higher - low) > 1e-3
+    assert twin.qber(lowest) == Twin(7).qber(lowest - 0.25)

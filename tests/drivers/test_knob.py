@@ -197,6 +197,101 @@ def test_approach_from_below_comes_from_below_at_the_last_steps_of_a_ramp() -> N
     assert before < last == 1.0
 
 
+# the inverse of the play
+
+
+@dataclass
+class Sluggish(Output):
+    """An output that lags behind its drive by a play of half width ``play``."""
+
+    play: float = 0.3
+    felt: float = 0.0
+
+    async def _write(self, value: float) -> float:
+        self.felt = min(max(self.felt, value - self.play), value + self.play)
+        return await super()._write(value)
+
+
+def inverting(output: Output, **limits: Any) -> Knob:
+    return knob(output, hysteresis=0.3, approach="play-inverse", **limits)
+
+
+@given(
+    values=st.lists(st.floats(-3.6, 3.6), min_size=1, max_size=8),
+    felt=st.floats(-0.3, 0.3),
+    slew_per_s=st.sampled_from([None, 40.0]),
+)
+def test_with_the_inverse_of_the_play_the_output_is_where_it_was_wanted(
+    values: list[float], felt: float, slew_per_s: float | None
+) -> None:
+    output = Sluggish(felt=felt)
+    squeezer = inverting(output, slew_per_s=slew_per_s)
+
+    async def set_all() -> None:
+        for value in values:
+            reached = await squeezer.set(value)
+            assert reached == pytest.approx(value, abs=0.001)
+            assert output.felt == pytest.approx(value, abs=0.001)
+            assert await squeezer.read() == reached
+
+    run(set_all())
+
+    assert all(-4 <= value <= 4 for _, value in output.written)
+
+
+def test_the_inverse_of_the_play_comes_from_below_only_while_the_side_is_unknown() -> None:
+    output = Sluggish()
+    squeezer = inverting(output)
+
+    run(squeezer.set(1.0))
+    run(squeezer.set(2.0))
+    run(squeezer.set(1.5))
+    squeezer.last = None  # as after a rest
+    run(squeezer.set(1.5))
+
+    assert output.values == [0.699, 1.3, 2.3, 1.2, 1.199, 1.8]
+
+
+def test_a_move_cut_short_leaves_the_side_of_the_play_unknown() -> None:
+    output = Sluggish(failures=[RejectedError("epc", "Error!")])
+    squeezer = inverting(output)
+    with pytest.raises(RejectedError):
+        run(squeezer.set(1.0))
+
+    run(squeezer.set(1.0))
+
+    assert output.felt == pytest.approx(1.0)
+
+
+def test_where_the_play_would_need_more_than_the_limits_a_value_is_refused() -> None:
+    output = Sluggish()
+
+    with pytest.raises(SettingError, match=r"3\.9 V is outside -3\.699 to 3\.7 V"):
+        run(inverting(output).set(3.9))
+
+    assert output.values == []
+
+
+@pytest.mark.parametrize(
+    ("approach", "usable"),
+    [("any", (-4.0, 4.0)), ("from-below", (-3.399, 4.0)), ("play-inverse", (-3.699, 3.7))],
+)
+def test_what_is_usable_leaves_room_for_the_play(
+    approach: str, usable: tuple[float, float]
+) -> None:
+    reachable = knob(Output(), hysteresis=0.3, approach=approach).usable
+
+    assert reachable == pytest.approx(usable)
+
+
+def test_a_play_as_wide_as_the_range_is_refused() -> None:
+    with pytest.raises(SettingError, match="leaves no room"):
+        knob(Output(), hysteresis=4.5, approach="from-below")
+
+
+# interlocks and failures
+
+
 def test_an_interlock_forbids_the_move_and_says_why() -> None:
     output = Output()
     squeezer = knob(output)
