@@ -101,6 +101,7 @@ class PhaseSearch:
             excess_bound=advice.excess_bound,
             posterior=advice.posterior,
             misfit=misfit,
+            is_strained=advice.misfit > 0,
             remark=remark if is_final else None,
         )
 

@@ -101,6 +101,7 @@ class ModelSearch:
             excess_q90=advice.excess_q90,
             posterior=advice.posterior,
             misfit=misfit,
+            is_strained=advice.misfit > 0,
             remark=remark,
         )
 

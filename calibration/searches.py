@@ -34,6 +34,8 @@ class Finding:
             where the search knows that better than the stage; else None.
         posterior: What the model knows, JSON-able, or None.
         misfit: Why nothing that this search says can be trusted, or None.
+        is_strained: Whether the model explains the counts only by trusting some of them less: what
+            it says once it knows the verification's counts is better.
         remark: What else is to be said of a final finding, or None.
     """
 
@@ -47,6 +49,7 @@ class Finding:
     excess_bound: float | None = None
     posterior: Mapping[str, Any] | None = None
     misfit: str | None = None
+    is_strained: bool = False
     remark: str | None = None
 
 

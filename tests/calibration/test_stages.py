@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from calibration.clicks import Window
 from calibration.metering import RESTORE_TIMEOUT_S, RETRY_DELAYS_S, Progress, Rules
 from calibration.searches import Finding, Search, SearchBuilder, Setting
-from calibration.stages import StageResult, StageRun
+from calibration.stages import LOOKS_AGAIN, StageResult, StageRun
 from calibration.trials import MemoryTrialLog, Params, Space
 from drivers.errors import InstrumentError, SettingError, TransportError
 from sim.virtual_time import run
@@ -233,6 +233,35 @@ def test_a_search_refuted_as_often_as_it_may_be_hands_on_to_the_next() -> None:
     assert (outcome.result.outcome, outcome.result.sampler) == ("accepted", "other")
     assert outcome.result.photons["fallback"] > 0
     assert [len(run(outcome.log.past(name))) for name in ("study", "study.other")] == [7, 3]
+
+
+def test_a_model_strained_by_a_verification_is_asked_and_verified_again() -> None:
+    near = {"knob": 0.02}
+    search = ScriptedSearch([found(near), found(is_strained=True), found(is_strained=False)])
+
+    outcome = conduct(FakeBench(), search)
+
+    assert outcome.result.setting == GOOD
+    assert outcome.result.excess_q90 == 0.005
+    assert any("strained" in (progress.note or "") for progress in outcome.progress)
+
+
+def test_a_model_that_stays_strained_is_verified_so_often_and_no_more() -> None:
+    search = ScriptedSearch([found(is_strained=True)])
+
+    outcome = conduct(FakeBench(), search)
+
+    assert outcome.result.outcome == "accepted"
+    notes = [progress.note or "" for progress in outcome.progress]
+    assert sum("strained" in note for note in notes) == LOOKS_AGAIN
+
+
+def test_no_second_look_exceeds_the_budget() -> None:
+    search = ScriptedSearch([found(is_strained=True)])
+
+    outcome = conduct(FakeBench(), search, rules=replace(RULES, max_photons=3000))
+
+    assert sum(outcome.result.photons.values()) <= 3000
 
 
 def test_the_next_search_starts_from_where_the_last_one_came_to_and_sees_its_trials() -> None:
