@@ -8,18 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from calibration.polarization import Progress, StageResult
-from calibration.trials import carry_through
+from calibration.polarization import Progress
 from drivers.errors import InstrumentError
+from qkdctl.aligner import Aligner
 from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.events import Event, EventBus
 from qkdctl.history import History
 from qkdctl.holding import Hold, LockLostError, hold_for
 from qkdctl.pausing import CalibrationPauses
+from qkdctl.recovery import wait_for_instruments
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
-from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of, whole_course
-from qkdctl.studies import Studies
+from qkdctl.stages import progress_dict, stages_of, whole_course
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,6 @@ INTERRUPT_TIMEOUT_S = 30.0
 
 PAUSE_TIMEOUT_S = 10.0
 """How long an answer waits until a pause has begun or ended; the window under way may last."""
-
-RECOVERY_DELAYS_S = (0.25, 0.5, 1.0, 2.0, 5.0)
-"""Waits between attempts to reach a lost instrument; the last one repeats."""
 
 
 class RefusedError(Exception):
@@ -65,12 +62,10 @@ class Conductor:
         self._current: asyncio.Task[None] | None = None
         self._entered = asyncio.Event()
         self._realignments: deque[float] = deque()
-        self._posterior: Mapping[str, Any] | None = None
-        self._studies = Studies(history, now)
         self._progress: Progress | None = None
         self._doing = ""
-        self._last_good: Mapping[str, float] | None = None
         self._signal = SignalCalibrator(bench, history, now, self._publish_progress)
+        self._aligner = Aligner(bench, history, now, self._signal, self._publish_progress)
         self.calibration: CalibrationRequest | None = None
         self.state: State = "starting"
         self.reason = ""
@@ -114,8 +109,8 @@ class Conductor:
             interrupted: Study that a crash cut short and time of its last trial, or None.
             reason: Cause of the first state, for the record.
         """
-        self._last_good, self._posterior = setting, posterior
-        self._studies.interrupted = interrupted
+        self._aligner.setting, self._aligner.posterior = setting, posterior
+        self._aligner.studies.interrupted = interrupted
         if intent == "track" and setting:
             self.intent = "track"
             self._requested = self._track
@@ -143,8 +138,6 @@ class Conductor:
         request.only_if_needed = not stages
         if is_continued:
             request.continued_study = await self._unfinished_study(stages)
-            if self.calibration is not None:
-                raise RefusedError("another calibration was begun meanwhile")
         await self._switch(partial(self._calibrate, request), request)
         return request
 
@@ -204,7 +197,7 @@ class Conductor:
             return
         if self.state not in {"safe", "degraded", "idle"}:
             raise RefusedError(f"nothing to resume: the daemon is {self.state}")
-        if self._last_good is None:
+        if self._aligner.setting is None:
             await self._enter("idle", f"{reason}; no good setting is known: run a calibration")
             return
         self.intent = "track"
@@ -288,42 +281,10 @@ class Conductor:
             needed = request.only_if_needed
             summary = await self._signal.run(name, request.pauses, only_if_needed=needed)
         else:
-            summary = await self._align(name, request)
+            summary = await self._aligner.align(name, request)
         self.last_calibration = summary | {"time_s": self._now()}
         self._publish("calibration", summary)
         return summary
-
-    async def _align(self, name: str, request: CalibrationRequest) -> dict[str, Any]:
-        if request.only_if_needed and request.continued_study is None:
-            skipped = await self._signal.check_alignment(name, self._last_good)
-            if skipped is not None:
-                return skipped
-        result = await self._run_alignment(name, request)
-        if result.outcome == "accepted":
-            self._last_good, self._posterior = result.setting, result.posterior
-            await self._history.add_good_setting(result.setting, result.posterior)
-            figure = None if result.after is None else result.after.value
-            await self._signal.keep(name, {}, figure)
-        return result_dict(result)
-
-    async def _run_alignment(self, name: str, request: CalibrationRequest) -> StageResult:
-        stage = make_stage(name, self._bench.config)
-        study, outcome = await self._studies.begin(name, request.continued_study), "cancelled"
-        try:
-            result = await stage.run(
-                self._bench,
-                self._history,
-                on_progress=self._publish_progress,
-                start_setting=await self._bench.read_setting(),
-                warm=self._posterior,
-                study=study.name,
-                resume=study.is_resumed,
-                pauses=request.pauses,
-            )
-            outcome = result.outcome
-        finally:
-            await carry_through(self._history.end_study(study.name, outcome))
-        return result
 
     def _request(self, stages: tuple[str, ...], origin: str) -> CalibrationRequest:
         pauses = CalibrationPauses(self._bench, self._show_pause)
@@ -336,12 +297,14 @@ class Conductor:
 
     async def _unfinished_study(self, stages: tuple[str, ...]) -> str:
         """Return the study to go on with."""
-        aligning = self._bench.config.aligning_stage
-        if stages != (aligning,):
-            raise RefusedError(f"only {aligning} can be continued; name it, and no other stage")
-        study = await self._history.unfinished_study(aligning)
+        stage = self._bench.config.aligning_stage
+        if stages != (stage,):
+            raise RefusedError(f"only {stage} can be continued; name it, and no other stage")
+        study = await self._history.unfinished_study(stage)
         if study is None:
-            raise RefusedError(f"no unfinished {aligning} is on record; run it without --continue")
+            raise RefusedError(f"no unfinished {stage} is on record; calibrate without --continue")
+        if self.calibration is not None:
+            raise RefusedError("another calibration was begun meanwhile")
         return study
 
     async def _show_pause(self, reason: str | None) -> None:
@@ -371,7 +334,8 @@ class Conductor:
 
     def _after_calibration(self) -> Activity:
         """Return what follows a calibration that changed nothing."""
-        return self._track if self.intent == "track" and self._last_good else self._go_idle
+        is_held = self.intent == "track" and self._aligner.setting
+        return self._track if is_held else self._go_idle
 
     async def _go_idle(self) -> None:
         try:
@@ -384,13 +348,13 @@ class Conductor:
 
     async def _track(self) -> None:
         """Hold the setting until the lock or an instrument is lost."""
-        setting = self._last_good
+        setting, posterior = self._aligner.setting, self._aligner.posterior
         if setting is None:
             raise RuntimeError("tracking needs a good setting")
         await self._enter("tracking", "holding the last good setting")
         try:
             await self._bench.light.turn_on()
-            await self._follow(hold_for(self._bench, setting, self._posterior, self._now))
+            await self._follow(hold_for(self._bench, setting, posterior, self._now))
         except InstrumentError as exc:
             self._following = partial(self._recover, exc)
         except LockLostError as exc:
@@ -405,11 +369,10 @@ class Conductor:
         remembered_s = self._now()
         while True:
             report = await hold.step()
-            self._last_good, self.expected_excess = report.setting, report.expected_excess
+            self._aligner.setting, self.expected_excess = report.setting, report.expected_excess
             if self._now() - remembered_s >= REMEMBER_EVERY_S:
                 remembered_s = self._now()
-                self._posterior = hold.posterior()
-                await self._history.add_good_setting(report.setting, self._posterior)
+                await self._aligner.keep(report.setting, hold.posterior())
 
     def _realign(self, reason: str) -> Activity:
         """Calibrate again after a loss of lock, unless that happens too often."""
@@ -440,38 +403,25 @@ class Conductor:
             await self._shut(f"{error}; and {exc}")
             return
         await self._enter("degraded", str(error))
-        await self._wait_for_instruments()
+        attempts = await wait_for_instruments(self._bench.instruments.values())
+        self.failures.clear()
+        self._publish("note", {"text": f"all instruments answer after {attempts} attempts"})
         await self._recover_and_track()
 
     async def _recover_and_track(self) -> None:
         """Put the last good setting back in force, then track or rest as intended."""
-        if self.intent == "track" and self._last_good is not None:
+        setting = self._aligner.setting
+        if self.intent == "track" and setting is not None:
             try:
                 await self._bench.read_setting()  # a power cycle may have moved everything
                 await self._signal.restore()
-                await self._bench.apply(self._last_good)
+                await self._bench.apply(setting)
             except InstrumentError as exc:
                 self._following = partial(self._recover, exc)
             else:
                 self._following = self._track
         else:
             self._following = self._go_idle
-
-    async def _wait_for_instruments(self) -> None:
-        """Try until every instrument answers to its name."""
-        attempt = 0
-        while True:
-            await asyncio.sleep(RECOVERY_DELAYS_S[min(attempt, len(RECOVERY_DELAYS_S) - 1)])
-            attempt += 1
-            try:
-                for instrument in self._bench.instruments.values():
-                    await instrument.identify()
-            except InstrumentError as exc:
-                log.info("still waiting: %s", exc)
-            else:
-                self.failures.clear()
-                self._publish("note", {"text": f"all instruments answer after {attempt} attempts"})
-                return
 
     async def _shut(self, reason: str, outcome: "asyncio.Future[None] | None" = None) -> None:
         """Make everything safe and stay so until the operator resumes."""

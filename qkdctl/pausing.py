@@ -38,7 +38,8 @@ class CalibrationPauses:
 
     A pause begins between two windows. Its light is shut unless somebody asked for it to stay on.
     When it ends, the knobs are put where they were, then the light is let in again if it was on.
-    Only a pause that began by itself ends by itself.
+    Only a pause that began by itself ends by itself, and a shutter that somebody shut by hand is
+    opened by a hand or when the operator resumes.
 
     Args:
         bench: The opened testbed.
@@ -118,12 +119,7 @@ class CalibrationPauses:
         self._missed_since_s = None
 
     async def until_light(self, error: LightLostError) -> None:
-        """Look from time to time whether light is back, for ``light_wait_s`` at most.
-
-        A shutter that somebody shut is not opened until he or the operator does so.
-        """
-        light = self._bench.light
-        self._is_shut_by_hand = light.is_on and not await light.is_open()
+        """Look from time to time whether light is back, for ``light_wait_s`` at most."""
         if self._missed_since_s is None:
             self._missed_since_s = _now_s()
         while True:
@@ -141,7 +137,7 @@ class CalibrationPauses:
     async def _trouble(self) -> str | None:
         """Say what is outside of its band, seen by the light that was on."""
         if self._held is not None and self._held.is_lit and self._watched.needs_light:
-            await self._bench.light.turn_on()
+            await self._let_light_in()
         try:
             return await self._watched.outside()
         except InstrumentError as exc:
@@ -170,6 +166,7 @@ class CalibrationPauses:
         """Shut the light and say so; what was in force is remembered when a pause begins."""
         light = self._bench.light
         if self._held is None:
+            self._is_shut_by_hand |= light.is_on and not await light.is_open()
             self._held = _Held(_now_s(), dict(self._bench.confirmed), light.is_on)
         if not keeps_light:
             await light.turn_off()
@@ -189,9 +186,8 @@ class CalibrationPauses:
         """Look by one cheap window; the light is shut again unless it is back."""
         light, receiver = self._bench.light, self._bench.config.receiver
         try:
-            if self._is_shut_by_hand and not await light.is_open():
+            if not await self._let_light_in():
                 return False
-            await light.turn_on()
             window = await self._bench.measure_for(LOOK_PHOTONS / receiver.expected_rate_hz)
         except InstrumentError as exc:
             log.info("still waiting for light: %s", exc)
@@ -203,6 +199,14 @@ class CalibrationPauses:
         await light.turn_off()
         return False
 
+    async def _let_light_in(self) -> bool:
+        """Open the shutter, unless a hand has shut it and not opened it again."""
+        if self._is_shut_by_hand and not await self._bench.light.is_open():
+            return False
+        self._is_shut_by_hand = False
+        await self._bench.light.turn_on()
+        return True
+
     async def _go_on(self) -> None:
         """Put in force what was when the pause began."""
         held = self._held
@@ -210,7 +214,7 @@ class CalibrationPauses:
             return
         await self._bench.apply(held.setting)
         if held.is_lit:
-            await self._bench.light.turn_on()
+            await self._let_light_in()
         self._paused_s, self._held, self._told = self.paused_s, None, None
         await self._tell(None)
 
