@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calibration.bench import Bench, LightLostError, UnusableWindowError
-from calibration.clicks import Estimate, Window
+from calibration.clicks import STATES, Estimate, Window
 from calibration.pauses import Pauses, Stopwatch
 from calibration.searches import Finding, Search, Setting
 from calibration.trials import Params, Trials
@@ -19,8 +22,8 @@ RETRY_DELAYS_S = (0.2, 1.0, 3.0)
 """Waits before a failed measurement is tried again; after as many failures the stage gives up."""
 
 LOST_SHARE = 0.05
-"""Share of the rate of the first window below which the light is taken for lost: turning knobs
-changes what each detector counts, but hardly the sum."""
+"""Share of the rate of the first window below which the light is taken for lost, or a detector for
+dead: knobs change which state a detector sees, but hardly how much of all states together."""
 
 LEAST_EXPECTED = 50
 """Detections that a window must lead one to expect before their lack says anything."""
@@ -168,7 +171,7 @@ class MeteredBench:
         self._pauses = pauses
         self._stopwatch = Stopwatch(pauses)
         self._in_force: Setting | None = None
-        self._usual_hz: float | None = None
+        self._usual_hz: NDArray[np.float64] | None = None
         self.ledger = Ledger(rules)
 
     @property
@@ -215,7 +218,7 @@ class MeteredBench:
             await self._apply(phase, {name: params[name] for name in self._start})
             window = await self._bench.measure(max(min(photons, self.ledger.left), 1))
             self.ledger.enter(phase, window)
-            self._heed_light(window)
+            self._heed_rates(window)
             return window
 
         async def work() -> Window:
@@ -240,20 +243,29 @@ class MeteredBench:
             await asyncio.sleep(delay_s)
         return await work()
 
-    def _heed_light(self, window: Window) -> None:
-        """See whether about as much light arrives as at first."""
+    def _heed_rates(self, window: Window) -> None:
+        """See whether about as much arrives as at first, all together and at each detector.
+
+        A detector that dies would take its errors with it and make the QBER look better.
+        """
         if window.flags:
             return  # the trial fails for that
-        rate_hz = window.photons / window.duration_s
+        rates_hz = window.singles / window.duration_s
         if self._usual_hz is None:
-            self._usual_hz = rate_hz
-        least_hz = LOST_SHARE * self._usual_hz
-        if rate_hz < least_hz and self._usual_hz * window.duration_s >= LEAST_EXPECTED:
+            self._usual_hz = rates_hz
+        total_hz, usual_hz = float(rates_hz.sum()), float(self._usual_hz.sum())
+        least_hz = LOST_SHARE * usual_hz
+        if total_hz < least_hz and usual_hz * window.duration_s >= LEAST_EXPECTED:
             raise LightLostError(
-                f"hardly any light: {rate_hz:.3g} detections/s, {self._usual_hz:.3g} at first "
+                f"hardly any light: {total_hz:.3g} detections/s, {usual_hz:.3g} at first "
                 "(laser, shutter, fibre?)",
                 least_hz,
             )
+        is_telling = self._usual_hz * window.duration_s >= LEAST_EXPECTED
+        is_silent = is_telling & (rates_hz < LOST_SHARE * self._usual_hz)
+        if is_silent.any():
+            silent = ", ".join(STATES[number] for number in np.flatnonzero(is_silent))
+            raise UnusableWindowError(f"silent since the stage began: detector {silent}")
         self._pauses.heed(window)
 
     async def restore(self) -> str | None:
