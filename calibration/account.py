@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from calibration.bench import Bench, refuse_unusable
 from calibration.clicks import Window
 from calibration.metering import RETRY_DELAYS_S, Phase, Progress
+from calibration.pauses import NoPauses, Pauses, Stopwatch
 from calibration.trials import TrialLog, carry_through
 from drivers.errors import InstrumentError, SettingError
 
@@ -43,9 +44,12 @@ class Account:
         budget: What may be spent.
         log: The record of settings looked at.
         on_progress: Told after every look.
+        pauses: What may hold the run up between two looks.
         phase: What is being done.
         photons: Detections looked at, by phase.
         settings: Looks so far.
+        deadline: When the run must be done; stands still during pauses, as does its time. None
+            without a limit.
     """
 
     stage: str
@@ -53,10 +57,15 @@ class Account:
     budget: StageBudget
     log: TrialLog
     on_progress: Callable[[Progress], None]
+    pauses: Pauses = field(default_factory=NoPauses)
     phase: Phase = "before"
     photons: dict[Phase, int] = field(default_factory=dict)
     settings: int = 0
-    _began_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    deadline: asyncio.Timeout | None = None
+
+    def __post_init__(self) -> None:
+        """Start the stopwatch."""
+        self._stopwatch = Stopwatch(self.pauses)
 
     @property
     def total(self) -> int:
@@ -65,8 +74,8 @@ class Account:
 
     @property
     def elapsed_s(self) -> float:
-        """Time since the start, s."""
-        return asyncio.get_running_loop().time() - self._began_s
+        """Time since the start but for pauses, s."""
+        return self._stopwatch.elapsed_s
 
     def affordable(self, photons: int) -> int:
         """Return a wanted number of photons, to be asked for now.
@@ -104,6 +113,8 @@ class Account:
 
     async def look(self, params: Mapping[str, float], work: Callable[[], Awaitable[T]]) -> T:
         """Measure at one setting, each try on the record; again after an instrument failed.
+
+        Pauses take effect before a try is recorded.
 
         Args:
             params: The setting, for the record.
@@ -152,6 +163,7 @@ class Account:
         return seen
 
     async def _recorded(self, params: Mapping[str, float], work: Callable[[], Awaitable[T]]) -> T:
+        await self._wait_for_pauses()
         number = self.settings
         self.settings += 1
         await carry_through(self.log.begin(self.study, number, dict(params)))
@@ -170,3 +182,16 @@ class Account:
                 )
             )
         return seen
+
+    async def _wait_for_pauses(self) -> None:
+        """Wait while the run is held up, which does not count against its time."""
+        clock, due_s = self.deadline, None if self.deadline is None else self.deadline.when()
+        if clock is None or due_s is None:
+            await self.pauses.before_window()
+            return
+        paused_s = self.pauses.paused_s
+        clock.reschedule(None)
+        try:
+            await self.pauses.before_window()
+        finally:
+            clock.reschedule(due_s + self.pauses.paused_s - paused_s)

@@ -27,14 +27,27 @@ class UnusableWindowError(Exception):
     """A window says nothing about the setting it was measured at."""
 
 
+class LightLostError(UnusableWindowError):
+    """There is no light, or much less than there should be: it may come back.
+
+    Attributes:
+        least_hz: Detections per second, all detectors, from which it counts as back.
+    """
+
+    def __init__(self, message: str, least_hz: float = 0.0) -> None:
+        super().__init__(message)
+        self.least_hz = least_hz
+
+
 def refuse_unusable(window: Window) -> None:
     """Let pass only windows from which a QBER may be estimated.
 
     Raises:
-        UnusableWindowError: The window is dark or saturated, or holds no sifted count.
+        LightLostError: The window is dark.
+        UnusableWindowError: It is saturated, or holds no sifted count.
     """
     if "dark" in window.flags:
-        raise UnusableWindowError(
+        raise LightLostError(
             "no light: the counts are no more than dark counts (shutter shut, fibre pulled, or "
             "gate delays wrong?)"
         )

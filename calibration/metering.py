@@ -2,12 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from calibration.bench import Bench, UnusableWindowError
-from calibration.clicks import Estimate, Window
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bench import Bench, LightLostError, UnusableWindowError
+from calibration.clicks import STATES, Estimate, Window
+from calibration.pauses import Pauses, Stopwatch
 from calibration.searches import Finding, Search, Setting
 from calibration.trials import Params, Trials
 from drivers.errors import InstrumentError, SettingError
@@ -16,6 +20,13 @@ Phase = Literal["before", "search", "verify", "fallback"]
 
 RETRY_DELAYS_S = (0.2, 1.0, 3.0)
 """Waits before a failed measurement is tried again; after as many failures the stage gives up."""
+
+LOST_SHARE = 0.05
+"""Share of the rate of the first window below which the light is taken for lost, or a detector for
+dead: knobs change which state a detector sees, but hardly how much of all states together."""
+
+LEAST_EXPECTED = 50
+"""Detections that a window must lead one to expect before their lack says anything."""
 
 RESTORE_TIMEOUT_S = 20.0
 """How long putting the start setting back may take."""
@@ -141,6 +152,7 @@ class MeteredBench:
         on_progress: Told after every window.
         start: Setting in force, of all knobs of the stage.
         rules: What may be spent.
+        pauses: What may hold the stage up between two windows.
     """
 
     def __init__(
@@ -150,19 +162,31 @@ class MeteredBench:
         on_progress: Callable[[Progress], None],
         start: Setting,
         rules: Rules,
+        pauses: Pauses,
     ) -> None:
         self._stage = stage
         self._bench = bench
         self._on_progress = on_progress
         self._start = start
-        self._began_s = asyncio.get_running_loop().time()
+        self._pauses = pauses
+        self._stopwatch = Stopwatch(pauses)
         self._in_force: Setting | None = None
+        self._usual_hz: NDArray[np.float64] | None = None
         self.ledger = Ledger(rules)
 
     @property
     def elapsed_s(self) -> float:
-        """Time since the start, s."""
-        return asyncio.get_running_loop().time() - self._began_s
+        """Time since the start but for pauses, s."""
+        return self._stopwatch.elapsed_s
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether the search shall end as if its budget were spent."""
+        return self._pauses.is_finishing
+
+    def allows(self, settings: int, photons: int) -> bool:
+        """Whether one more trial can be afforded beside what must follow it, and is wanted."""
+        return not self.is_finishing and self.ledger.allows(settings, photons)
 
     async def measure(
         self,
@@ -172,6 +196,9 @@ class MeteredBench:
         at: tuple[Setting, int] | None = None,
     ) -> Window:
         """Measure one window as a trial; again after a failure of an instrument or of the window.
+
+        Pauses take effect before the trial is asked for. Where light stays away they say how long
+        it is waited for.
 
         Args:
             phase: What the window is for.
@@ -191,19 +218,55 @@ class MeteredBench:
             await self._apply(phase, {name: params[name] for name in self._start})
             window = await self._bench.measure(max(min(photons, self.ledger.left), 1))
             self.ledger.enter(phase, window)
+            self._heed_rates(window)
             return window
 
-        params = None if at is None else search.params(*at)
+        async def work() -> Window:
+            await self._pauses.before_window()
+            return await trials.measure(measure, None if at is None else search.params(*at))
+
+        while True:
+            try:
+                return await self._patiently(phase, work)
+            except LightLostError as exc:
+                await self._pauses.until_light(exc)
+
+    async def _patiently(self, phase: Phase, work: Callable[[], Awaitable[Window]]) -> Window:
         for delay_s in RETRY_DELAYS_S:
             try:
-                return await trials.measure(measure, params)
+                return await work()
             except SettingError:
                 raise  # the next try would be just as impossible
             except (InstrumentError, UnusableWindowError) as exc:
                 self._in_force = None
                 self.note(phase, f"{exc}; trying again")
             await asyncio.sleep(delay_s)
-        return await trials.measure(measure, params)
+        return await work()
+
+    def _heed_rates(self, window: Window) -> None:
+        """See whether about as much arrives as at first, all together and at each detector.
+
+        A detector that dies would take its errors with it and make the QBER look better.
+        """
+        if window.flags:
+            return  # the trial fails for that
+        rates_hz = window.singles / window.duration_s
+        if self._usual_hz is None:
+            self._usual_hz = rates_hz
+        total_hz, usual_hz = float(rates_hz.sum()), float(self._usual_hz.sum())
+        least_hz = LOST_SHARE * usual_hz
+        if total_hz < least_hz and usual_hz * window.duration_s >= LEAST_EXPECTED:
+            raise LightLostError(
+                f"hardly any light: {total_hz:.3g} detections/s, {usual_hz:.3g} at first "
+                "(laser, shutter, fibre?)",
+                least_hz,
+            )
+        is_telling = self._usual_hz * window.duration_s >= LEAST_EXPECTED
+        is_silent = is_telling & (rates_hz < LOST_SHARE * self._usual_hz)
+        if is_silent.any():
+            silent = ", ".join(STATES[number] for number in np.flatnonzero(is_silent))
+            raise UnusableWindowError(f"silent since the stage began: detector {silent}")
+        self._pauses.heed(window)
 
     async def restore(self) -> str | None:
         """Put the start setting back, within RESTORE_TIMEOUT_S.

@@ -13,6 +13,7 @@ from calibration.bench import Bench
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
 from calibration.interferometer import Encoding, Interferometer
 from calibration.metering import Progress
+from calibration.pauses import Pauses
 from calibration.phase_posterior import PhasePosterior
 from calibration.phase_sampler import PhaseSampler
 from calibration.phase_settings import PhaseSettings
@@ -134,6 +135,7 @@ class PhaseStage:
         warm: Mapping[str, Any] | None = None,
         study: str = STAGE,
         resume: bool = False,
+        pauses: Pauses | None = None,
     ) -> StageResult:
         """Measure, search, verify by a fresh window, compare with before.
 
@@ -148,6 +150,7 @@ class PhaseStage:
             study: Name of the study in the record.
             resume: Whether past trials of that study are fed to the sampler: only right while the
                 phase has not drifted, as after a short interruption.
+            pauses: What may hold the run up between two windows, or have it end with what it has.
 
         Raises:
             KeyError: The knob is missing in ``start_setting``.
@@ -168,6 +171,7 @@ class PhaseStage:
             self._settings.rules(),
             seed=self._seed,
             resume=resume,
+            pauses=pauses,
         )
         try:
             return await run.run(self._searches(FloatDistribution(low, high), warm))

@@ -13,6 +13,7 @@ from calibration.chain import Chain
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
 from calibration.metering import Progress
 from calibration.parameters import Prior
+from calibration.pauses import Pauses
 from calibration.polarization_settings import PolarizationSettings
 from calibration.posterior import RotationPosterior
 from calibration.sampler import FIRST_SETTINGS, RotationSampler
@@ -132,6 +133,7 @@ class PolarizationStage:
         warm: Mapping[str, Any] | None = None,
         study: str = STAGE,
         resume: bool = False,
+        pauses: Pauses | None = None,
     ) -> StageResult:
         """Measure, search, verify by a fresh window, compare with before.
 
@@ -146,6 +148,7 @@ class PolarizationStage:
             study: Name of the study in the record.
             resume: Whether past trials of that study are fed to the sampler: only right while the
                 fibre has not turned, as after a short interruption.
+            pauses: What may hold the run up between two windows, or have it end with what it has.
 
         Raises:
             KeyError: A knob is missing in ``start_setting``.
@@ -168,6 +171,7 @@ class PolarizationStage:
             self._settings.rules(),
             seed=self._seed,
             resume=resume,
+            pauses=pauses,
         )
         try:
             return await run.run(self._searches(space, warm))

@@ -160,7 +160,7 @@ class SignalRun:
                 precondition or the budget.
         """
         longest_s = self._account.budget.max_s
-        clock = asyncio.timeout(longest_s)
+        clock = self._account.deadline = asyncio.timeout(longest_s)
         try:
             async with clock:
                 return await self._run(only_if_needed=only_if_needed)

@@ -17,6 +17,7 @@ from scipy.stats import binom
 from calibration.bench import Bench, UnusableWindowError
 from calibration.clicks import Clicks, Estimate
 from calibration.metering import MeteredBench, Phase, Progress, Rules
+from calibration.pauses import NoPauses, Pauses
 from calibration.searches import Finding, Search, SearchBuilder, Setting
 from calibration.trials import TrialLog, Trials, carry_through
 from drivers.errors import InstrumentError
@@ -102,8 +103,8 @@ class _Attempt:
             return False
         return self.finding.excess_q90 is not None or self.qber <= acceptable_qber
 
-    def judge(self) -> str:
-        """Say what the setting is worth."""
+    def judge(self, ended: str) -> str:
+        """Say what the setting is worth, and why its search ended if it did not by itself."""
         finding = self.finding
         if finding.predicted_qber is None:
             return ""
@@ -113,7 +114,7 @@ class _Attempt:
         if finding.remark is not None:
             return f", {predicted}; {finding.remark}"
         if finding.excess_q90 is not None and not finding.is_final:
-            return f", {predicted}; the budget was spent before the target was shown"
+            return f", {predicted}; {ended} before the target was shown"
         return f", {predicted}"
 
 
@@ -130,6 +131,7 @@ class StageRun:
         rules: Budget and goal.
         seed: Seed of the searches, for the record.
         resume: Whether past trials of the study are fed to the searches.
+        pauses: What may hold the run up between two windows, or have it end with what it has.
 
     Attributes:
         result: How it ended, also if ``run`` raised; None before.
@@ -147,10 +149,11 @@ class StageRun:
         *,
         seed: int,
         resume: bool = False,
+        pauses: Pauses | None = None,
     ) -> None:
         self._stage = stage
         self._study = study
-        self._bench = MeteredBench(stage, bench, on_progress, start, rules)
+        self._bench = MeteredBench(stage, bench, on_progress, start, rules, pauses or NoPauses())
         self._ledger = self._bench.ledger
         self._log = log
         self._start = start
@@ -206,7 +209,7 @@ class StageRun:
                 await self._measure_before(search, trials)
             attempt = await self._pursue(search, trials, "fallback" if attempts else "search")
             attempts.append(attempt)
-            if attempt.convinces(self._rules.acceptable_qber) or not self._ledger.allows(1, 0):
+            if attempt.convinces(self._rules.acceptable_qber) or not self._bench.allows(1, 0):
                 break
             setting, past = attempt.finding.setting, trials.complete()
         return attempts
@@ -236,8 +239,10 @@ class StageRun:
             if not attempt.is_refuted:
                 return attempt
             refuted += 1
-            self._bench.note("verify", f"QBER {_percent(attempt.qber)} measured{attempt.judge()}")
-            if refuted == search.patience or not self._ledger.allows(1, 0):
+            self._bench.note(
+                "verify", f"QBER {_percent(attempt.qber)} measured{self._judge(attempt)}"
+            )
+            if refuted == search.patience or not self._bench.allows(1, 0):
                 return attempt
 
     async def _find(self, search: Search, trials: Trials, phase: Phase) -> Finding:
@@ -249,7 +254,7 @@ class StageRun:
             if finding.is_final or finding.misfit is not None:
                 return finding
             reserve = (1 + search.rivals) * self._verification_photons(finding)
-            if not self._ledger.allows(2 + search.rivals, reserve):
+            if not self._bench.allows(2 + search.rivals, reserve):
                 return finding
 
     async def _verify(self, attempt: _Attempt) -> _Attempt:
@@ -332,15 +337,22 @@ class StageRun:
         if before is None or fresh is None:
             raise RuntimeError("a stage ends well only after counts before and after")
         after = fresh.qber
-        compared = f"QBER {_interval(after)} after, {_interval(before)} before{best.judge()}"
+        compared = f"QBER {_interval(after)} after, {_interval(before)} before{self._judge(best)}"
         if after.low > before.high:
             return await carry_through(self._go_back("rolled-back", f"worse: {compared}", best))
         if best.is_refuted and after.high >= before.low:
+            return await carry_through(self._go_back("rolled-back", f"no gain: {compared}", best))
+        if self._bench.is_finishing and after.value >= before.value:  # half a search proves little
             return await carry_through(self._go_back("rolled-back", f"no gain: {compared}", best))
         if best.finding.posterior is not None:  # the verification taught the model more
             latest = await asyncio.to_thread(best.search.assess, best.trials.study)
             best = replace(best, finding=replace(best.finding, posterior=latest.posterior))
         return self._end("accepted", compared, best.finding.setting, best)
+
+    def _judge(self, attempt: _Attempt) -> str:
+        return attempt.judge(
+            "the search was told to end" if self._bench.is_finishing else "the budget was spent"
+        )
 
     async def _go_back(
         self, outcome: Outcome, reason: str, attempt: _Attempt | None = None

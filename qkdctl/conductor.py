@@ -4,62 +4,42 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from calibration.polarization import Progress, StageResult
+from calibration.polarization import Progress
 from drivers.errors import InstrumentError
+from qkdctl.aligner import Aligner
+from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.events import Event, EventBus
 from qkdctl.history import History
 from qkdctl.holding import Hold, LockLostError, hold_for
+from qkdctl.pausing import CalibrationPauses
+from qkdctl.recovery import wait_for_instruments
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
-from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of, whole_course
+from qkdctl.stages import progress_dict, stages_of, whole_course
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
 log = logging.getLogger(__name__)
 
-State = Literal["starting", "idle", "calibrating", "tracking", "degraded", "safe"]
+State = Literal["starting", "idle", "calibrating", "paused", "tracking", "degraded", "safe"]
 Intent = Literal["rest", "track"]
 Activity = Callable[[], Coroutine[Any, Any, None]]
 
 REMEMBER_EVERY_S = 60.0
 """How often the setting that tracking has arrived at is recorded."""
 
-RESUME_WITHIN_S = 600.0
-"""A calibration that a crash cut short is continued with its counts if no older than this."""
-
 INTERRUPT_TIMEOUT_S = 30.0
 """How long an activity may take to restore its setting before it is cancelled once more."""
 
-RECOVERY_DELAYS_S = (0.25, 0.5, 1.0, 2.0, 5.0)
-"""Waits between attempts to reach a lost instrument; the last one repeats."""
+PAUSE_TIMEOUT_S = 10.0
+"""How long an answer waits until a pause has begun or ended; the window under way may last."""
 
 
 class RefusedError(Exception):
     """The bench cannot do this now; the text says why and what to do first."""
-
-
-@dataclass
-class CalibrationRequest:
-    """A calibration that somebody asked for.
-
-    Attributes:
-        stages: Stage names, in order.
-        origin: ``operator`` or ``loss of lock``.
-        only_if_needed: Whether stages are skipped that a quick look shows to be still good.
-        results: One entry per finished stage.
-        is_done: Whether it has ended, however it did; an ``ended`` event is published then.
-        was_cancelled: Whether it was cancelled.
-    """
-
-    stages: tuple[str, ...]
-    origin: str
-    only_if_needed: bool = False
-    results: list[dict[str, Any]] = field(default_factory=list)
-    is_done: bool = False
-    was_cancelled: bool = False
 
 
 class Conductor:
@@ -82,10 +62,10 @@ class Conductor:
         self._current: asyncio.Task[None] | None = None
         self._entered = asyncio.Event()
         self._realignments: deque[float] = deque()
-        self._posterior: Mapping[str, Any] | None = None
-        self._interrupted: tuple[str, float] | None = None
-        self._last_good: Mapping[str, float] | None = None
+        self._progress: Progress | None = None
+        self._doing = ""
         self._signal = SignalCalibrator(bench, history, now, self._publish_progress)
+        self._aligner = Aligner(bench, history, now, self._signal, self._publish_progress)
         self.calibration: CalibrationRequest | None = None
         self.state: State = "starting"
         self.reason = ""
@@ -129,24 +109,24 @@ class Conductor:
             interrupted: Study that a crash cut short and time of its last trial, or None.
             reason: Cause of the first state, for the record.
         """
-        self._last_good, self._posterior = setting, posterior
-        self._interrupted = interrupted
+        self._aligner.setting, self._aligner.posterior = setting, posterior
+        self._aligner.studies.interrupted = interrupted
         if intent == "track" and setting:
             self.intent = "track"
             self._requested = self._track
         await self._enter("idle", reason)
 
     async def request_calibration(
-        self, stages: tuple[str, ...], origin: str = "operator"
+        self, stages: tuple[str, ...], *, is_continued: bool = False
     ) -> CalibrationRequest:
         """Interrupt what runs and calibrate.
 
         Args:
             stages: In order; if empty all that the link has, but for those still good.
-            origin: Who wants it.
+            is_continued: Whether to go on with the unfinished study of the stage that aligns.
 
         Raises:
-            RefusedError: A calibration runs already, or a stage is unknown.
+            RefusedError: A calibration runs already, a stage is unknown, or none is unfinished.
         """
         known = stages_of(self._bench.config)
         unknown = [stage for stage in stages if stage not in known]
@@ -154,10 +134,34 @@ class Conductor:
             raise RefusedError(f"there is no stage {unknown[0]!r}; stages are: {', '.join(known)}")
         if self.calibration is not None:
             raise RefusedError("a calibration is running; cancel it first, or wait for it")
-        course = stages or whole_course(self._bench.config)
-        request = CalibrationRequest(course, origin, only_if_needed=not stages)
+        request = self._request(stages or whole_course(self._bench.config), "operator")
+        request.only_if_needed = not stages
+        if is_continued:
+            request.continued_study = await self._unfinished_study(stages)
         await self._switch(partial(self._calibrate, request), request)
         return request
+
+    async def pause_calibration(self, reason: str, *, keeps_light: bool) -> bool:
+        """Pause the running calibration before its next window.
+
+        Returns:
+            Whether the pause has begun; else it will when the window under way is done.
+
+        Raises:
+            RefusedError: No calibration is running.
+        """
+        pauses = self._running_calibration().pauses
+        pauses.ask(reason, keeps_light=keeps_light)
+        await self._wait_for_state(lambda: pauses.is_in_effect or self.calibration is None)
+        return pauses.is_in_effect
+
+    async def finish_calibration(self) -> None:
+        """End the running search with the best point known; a pause ends.
+
+        Raises:
+            RefusedError: No calibration is running.
+        """
+        self._running_calibration().pauses.finish()
 
     async def cancel_calibration(self) -> None:
         """Cancel the running calibration, wait until the old setting is restored.
@@ -165,9 +169,7 @@ class Conductor:
         Raises:
             RefusedError: No calibration is running.
         """
-        request = self.calibration
-        if request is None:
-            raise RefusedError("no calibration is running")
+        self._running_calibration()
         await self._switch_and_enter(self._after_calibration())
 
     async def make_safe(self, reason: str) -> None:
@@ -184,12 +186,18 @@ class Conductor:
     async def resume(self, reason: str) -> None:
         """Leave ``safe`` or ``degraded``: track from the last good setting, or rest.
 
+        A calibration that is paused goes on.
+
         Raises:
             RefusedError: The bench is not in such a state.
         """
+        if self.calibration is not None and (self.state == "paused" or self._is_pause_asked()):
+            self.calibration.pauses.end()
+            await self._wait_for_state(lambda: self.state != "paused")
+            return
         if self.state not in {"safe", "degraded", "idle"}:
             raise RefusedError(f"nothing to resume: the daemon is {self.state}")
-        if self._last_good is None:
+        if self._aligner.setting is None:
             await self._enter("idle", f"{reason}; no good setting is known: run a calibration")
             return
         self.intent = "track"
@@ -202,7 +210,7 @@ class Conductor:
             RefusedError: The knob is in use by a calibration or the tracker.
             SettingError: Unknown knob or a value outside its limits; nothing was sent.
         """
-        if self.state in {"calibrating", "tracking"}:
+        if self.state in {"calibrating", "paused", "tracking"}:
             raise RefusedError(
                 f"the knobs are in use ({self.state}); run 'qkdctl safe' before setting one by hand"
             )
@@ -246,15 +254,13 @@ class Conductor:
         try:
             await self._signal.restore_after_rest()
             for name in request.stages:
-                await self._enter("calibrating", f"{name} ({request.origin})")
-                result = await self._run_stage(name, only_if_needed=request.only_if_needed)
-                request.results.append(result)
-                if result["outcome"] not in {"accepted", "skipped"}:
+                self._doing = f"{name} ({request.origin})"
+                await self._enter("calibrating", self._doing)
+                if not request.add(await self._run_stage(name, request)):
                     break
-            else:
-                if self._bench.config.aligning_stage in request.stages:
-                    self.intent = "track"
-                self._following = self._after_calibration()
+            if request.has_good(self._bench.config.aligning_stage):
+                self.intent = "track"
+            self._following = self._after_calibration()
         except InstrumentError as exc:
             request.results.append({"outcome": "failed", "reason": str(exc)})
             self._following = partial(self._recover, exc)
@@ -266,50 +272,61 @@ class Conductor:
                 self.calibration = None
                 self._end(request)
 
-    async def _run_stage(self, name: str, *, only_if_needed: bool) -> dict[str, Any]:
+    async def _run_stage(self, name: str, request: CalibrationRequest) -> dict[str, Any]:
         """Run one stage, or see that it is not needed; return its result, JSON-able."""
+        self._progress = None
         if name not in DARK_AT_FIRST:
             await self._bench.light.turn_on()
         if name in SIGNAL_STAGES:
-            summary = await self._signal.run(name, only_if_needed=only_if_needed)
+            needed = request.only_if_needed
+            summary = await self._signal.run(name, request.pauses, only_if_needed=needed)
         else:
-            summary = await self._align(name, only_if_needed=only_if_needed)
+            summary = await self._aligner.align(name, request)
         self.last_calibration = summary | {"time_s": self._now()}
         self._publish("calibration", summary)
         return summary
 
-    async def _align(self, name: str, *, only_if_needed: bool) -> dict[str, Any]:
-        if only_if_needed:
-            skipped = await self._signal.check_alignment(name, self._last_good)
-            if skipped is not None:
-                return skipped
-        result = await self._run_alignment(name)
-        if result.outcome == "accepted":
-            self._last_good, self._posterior = result.setting, result.posterior
-            await self._history.add_good_setting(result.setting, result.posterior)
-            figure = None if result.after is None else result.after.value
-            await self._signal.keep(name, {}, figure)
-        return result_dict(result)
+    def _request(self, stages: tuple[str, ...], origin: str) -> CalibrationRequest:
+        pauses = CalibrationPauses(self._bench, self._show_pause)
+        return CalibrationRequest(stages, origin, pauses)
 
-    async def _run_alignment(self, name: str) -> StageResult:
-        stage = make_stage(name, self._bench.config)
-        interrupted, self._interrupted = self._interrupted, None
-        study, is_resumed = f"{name}@{self._now():.3f}", False
-        if interrupted is not None and self._is_continued(name, *interrupted):
-            study, is_resumed = interrupted[0], True
-        return await stage.run(
-            self._bench,
-            self._history,
-            on_progress=self._publish_progress,
-            start_setting=await self._bench.read_setting(),
-            warm=self._posterior,
-            study=study,
-            resume=is_resumed,
-        )
+    def _running_calibration(self) -> CalibrationRequest:
+        if self.calibration is None:
+            raise RefusedError("no calibration is running")
+        return self.calibration
 
-    def _is_continued(self, name: str, study: str, latest_s: float) -> bool:
-        """Whether a study that was cut short is of this stage, and recent."""
-        return study.startswith(f"{name}@") and self._now() - latest_s < RESUME_WITHIN_S
+    async def _unfinished_study(self, stages: tuple[str, ...]) -> str:
+        """Return the study to go on with."""
+        stage = self._bench.config.aligning_stage
+        if stages != (stage,):
+            raise RefusedError(f"only {stage} can be continued; name it, and no other stage")
+        study = await self._history.unfinished_study(stage)
+        if study is None:
+            raise RefusedError(f"no unfinished {stage} is on record; calibrate without --continue")
+        if self.calibration is not None:
+            raise RefusedError("another calibration was begun meanwhile")
+        return study
+
+    async def _show_pause(self, reason: str | None) -> None:
+        """Enter the paused state, or leave it; whoever follows the calibration is told."""
+        state: State = "calibrating" if reason is None else "paused"
+        await self._enter(state, self._doing if reason is None else reason)
+        if self._progress is not None:
+            note = "going on" if reason is None else f"paused: {reason}"
+            self._publish("progress", progress_dict(replace(self._progress, note=note)))
+
+    def _is_pause_asked(self) -> bool:
+        return self.calibration is not None and self.calibration.pauses.is_asked
+
+    async def _wait_for_state(self, is_reached: Callable[[], bool]) -> None:
+        """Wait until a state is reached, within PAUSE_TIMEOUT_S."""
+        try:
+            async with asyncio.timeout(PAUSE_TIMEOUT_S):
+                while not is_reached():
+                    self._entered.clear()
+                    await self._entered.wait()
+        except TimeoutError:
+            return
 
     def _end(self, request: CalibrationRequest) -> None:
         request.is_done = True
@@ -317,7 +334,8 @@ class Conductor:
 
     def _after_calibration(self) -> Activity:
         """Return what follows a calibration that changed nothing."""
-        return self._track if self.intent == "track" and self._last_good else self._go_idle
+        is_held = self.intent == "track" and self._aligner.setting
+        return self._track if is_held else self._go_idle
 
     async def _go_idle(self) -> None:
         try:
@@ -330,13 +348,13 @@ class Conductor:
 
     async def _track(self) -> None:
         """Hold the setting until the lock or an instrument is lost."""
-        setting = self._last_good
+        setting, posterior = self._aligner.setting, self._aligner.posterior
         if setting is None:
             raise RuntimeError("tracking needs a good setting")
         await self._enter("tracking", "holding the last good setting")
         try:
             await self._bench.light.turn_on()
-            await self._follow(hold_for(self._bench, setting, self._posterior, self._now))
+            await self._follow(hold_for(self._bench, setting, posterior, self._now))
         except InstrumentError as exc:
             self._following = partial(self._recover, exc)
         except LockLostError as exc:
@@ -351,11 +369,10 @@ class Conductor:
         remembered_s = self._now()
         while True:
             report = await hold.step()
-            self._last_good, self.expected_excess = report.setting, report.expected_excess
+            self._aligner.setting, self.expected_excess = report.setting, report.expected_excess
             if self._now() - remembered_s >= REMEMBER_EVERY_S:
                 remembered_s = self._now()
-                self._posterior = hold.posterior()
-                await self._history.add_good_setting(report.setting, self._posterior)
+                await self._aligner.keep(report.setting, hold.posterior())
 
     def _realign(self, reason: str) -> Activity:
         """Calibrate again after a loss of lock, unless that happens too often."""
@@ -369,7 +386,7 @@ class Conductor:
         self._realignments.append(now_s)
         self._publish("alarm", {"name": "loss-of-lock", "text": reason})
         stage = self._bench.config.aligning_stage
-        request = CalibrationRequest((stage,), f"loss of lock: {reason}")
+        request = self._request((stage,), f"loss of lock: {reason}")
         self.calibration = request
         return partial(self._calibrate, request)
 
@@ -386,38 +403,25 @@ class Conductor:
             await self._shut(f"{error}; and {exc}")
             return
         await self._enter("degraded", str(error))
-        await self._wait_for_instruments()
+        attempts = await wait_for_instruments(self._bench.instruments.values())
+        self.failures.clear()
+        self._publish("note", {"text": f"all instruments answer after {attempts} attempts"})
         await self._recover_and_track()
 
     async def _recover_and_track(self) -> None:
         """Put the last good setting back in force, then track or rest as intended."""
-        if self.intent == "track" and self._last_good is not None:
+        setting = self._aligner.setting
+        if self.intent == "track" and setting is not None:
             try:
                 await self._bench.read_setting()  # a power cycle may have moved everything
                 await self._signal.restore()
-                await self._bench.apply(self._last_good)
+                await self._bench.apply(setting)
             except InstrumentError as exc:
                 self._following = partial(self._recover, exc)
             else:
                 self._following = self._track
         else:
             self._following = self._go_idle
-
-    async def _wait_for_instruments(self) -> None:
-        """Try until every instrument answers to its name."""
-        attempt = 0
-        while True:
-            await asyncio.sleep(RECOVERY_DELAYS_S[min(attempt, len(RECOVERY_DELAYS_S) - 1)])
-            attempt += 1
-            try:
-                for instrument in self._bench.instruments.values():
-                    await instrument.identify()
-            except InstrumentError as exc:
-                log.info("still waiting: %s", exc)
-            else:
-                self.failures.clear()
-                self._publish("note", {"text": f"all instruments answer after {attempt} attempts"})
-                return
 
     async def _shut(self, reason: str, outcome: "asyncio.Future[None] | None" = None) -> None:
         """Make everything safe and stay so until the operator resumes."""
@@ -448,4 +452,5 @@ class Conductor:
         self._bus.publish(Event(self._now(), kind, data))
 
     def _publish_progress(self, progress: Progress) -> None:
+        self._progress = progress
         self._publish("progress", progress_dict(progress))

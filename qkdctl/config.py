@@ -15,6 +15,7 @@ from calibration.phase_settings import PhaseSettings
 from calibration.polarization import PolarizationSettings
 from drivers.registry import Options, driver_entry
 from qkdctl.names import Name, State
+from qkdctl.pause_config import PausingConfig, WatchConfig
 from qkdctl.signal_config import (
     AttenuationConfig,
     BiasConfig,
@@ -259,6 +260,8 @@ class Testbed(Model):
     knobs: dict[Name, KnobConfig]
     stages: StagesConfig
     tracking: TrackingConfig = TrackingConfig()
+    pausing: PausingConfig = PausingConfig()
+    watch: dict[Name, WatchConfig] = Field(default_factory=dict)
     simulation: SimulationConfig = SimulationConfig()
 
     @property
@@ -464,4 +467,9 @@ def _instrument_references(testbed: Testbed) -> list[tuple[str, str]]:
         ("receiver.alice", testbed.receiver.alice),
         ("light.attenuator", testbed.light.attenuator),
         *((f"knobs.{name}.instrument", knob.instrument) for name, knob in testbed.knobs.items()),
+        *(
+            (f"watch.{name}.instrument", watch.instrument)
+            for name, watch in testbed.watch.items()
+            if watch.instrument is not None
+        ),
     ]

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import qkdctl
 from calibration.clicks import Window
 from drivers.errors import InstrumentError
-from qkdctl.conductor import CalibrationRequest, Conductor, RefusedError
+from qkdctl.calibration_request import CalibrationRequest
+from qkdctl.conductor import Conductor, RefusedError
 from qkdctl.events import Event, EventBus, window_dict
 from qkdctl.history import CLEAN, GoodSetting, History, LastRun
 from qkdctl.testbed import OpenTestbed, UnsafeError
@@ -176,18 +177,39 @@ class Daemon:
         return self._state()
 
     async def resume(self) -> Json:
-        """Leave the safe state."""
+        """Leave the safe state, or go on with a paused calibration."""
         try:
             await self._conductor.resume("operator")
         except RefusedError as exc:
             raise OperationError(ErrorCode.REFUSED, str(exc)) from None
         return self._state()
 
-    async def calibrate(self, stages: Sequence[str]) -> AsyncIterator[Json]:
+    async def pause(self, *, keeps_light: bool = False) -> Json:
+        """Pause the calibration before its next window."""
+        try:
+            if await self._conductor.pause_calibration("operator", keeps_light=keeps_light):
+                return self._state()
+        except RefusedError as exc:
+            raise OperationError(ErrorCode.REFUSED, str(exc)) from None
+        return self._state() | {"reason": "pauses when what is under way is done"}
+
+    async def finish(self) -> Json:
+        """End the calibration's search with the best point known."""
+        try:
+            await self._conductor.finish_calibration()
+        except RefusedError as exc:
+            raise OperationError(ErrorCode.REFUSED, str(exc)) from None
+        return self._state() | {"reason": "finishing: fresh windows decide on the best point known"}
+
+    async def calibrate(
+        self, stages: Sequence[str], *, is_continued: bool = False
+    ) -> AsyncIterator[Json]:
         """Run stages, yield progress, then the report; cancelling puts the old setting back."""
         with self._bus.subscribe() as events:
             try:
-                request = await self._conductor.request_calibration(tuple(stages))
+                request = await self._conductor.request_calibration(
+                    tuple(stages), is_continued=is_continued
+                )
             except RefusedError as exc:
                 raise OperationError(ErrorCode.REFUSED, str(exc)) from None
             try:
@@ -303,7 +325,7 @@ class Daemon:
         await self._stop.wait()
         raise StopRequested
 
-    def _state(self) -> Json:
+    def _state(self) -> dict[str, Any]:
         return {"state": self._conductor.state, "reason": self._conductor.reason}
 
     def _publish(self, kind: str, data: Json) -> None:

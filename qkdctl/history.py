@@ -24,6 +24,7 @@ KEEP_WINDOWS = 200_000
 KEEP_EVENTS = 100_000
 KEEP_TRIALS = 100_000
 KEEP_SETTINGS = 10_000
+KEEP_STUDIES = 10_000
 PRUNE_EVERY = 1000
 """Retention: the newest rows kept of each table, and how many inserts lie between two clean-ups."""
 
@@ -38,6 +39,8 @@ CREATE TABLE IF NOT EXISTS settings (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, posterior TEXT);
 CREATE TABLE IF NOT EXISTS calibrated (
     stage TEXT PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, figure REAL);
+CREATE TABLE IF NOT EXISTS studies (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stage TEXT NOT NULL, outcome TEXT);
 CREATE TABLE IF NOT EXISTS windows (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
@@ -167,6 +170,32 @@ class History:
             for row in rows
         ]
 
+    async def begin_study(self, study: str, stage: str) -> None:
+        """Record that a stage begins a study, or goes on with one."""
+        await self._write(
+            "INSERT INTO studies (name, stage) VALUES (?,?) "
+            "ON CONFLICT (name) DO UPDATE SET outcome=NULL",
+            (study, stage),
+        )
+
+    async def end_study(self, study: str, outcome: str) -> None:
+        """Record how a stage ended a study."""
+        await self._write("UPDATE studies SET outcome=? WHERE name=?", (outcome, study))
+
+    async def unfinished_study(self, stage: str) -> str | None:
+        """Return the newest study of a stage that was cancelled, cut short or failed.
+
+        Only studies with counts, and newer than the last one that ended well, are of use.
+        """
+        rows = await self._read(
+            "SELECT name FROM studies WHERE stage=? AND IFNULL(outcome, '') NOT IN "
+            "('accepted', 'rolled-back') AND id > (SELECT IFNULL(MAX(id), 0) FROM studies "
+            "WHERE stage=? AND outcome='accepted') AND EXISTS (SELECT 1 FROM trials "
+            "WHERE study=name AND trials.state='complete') ORDER BY id DESC LIMIT 1",
+            (stage, stage),
+        )
+        return str(rows[0]["name"]) if rows else None
+
     async def add_good_setting(
         self, setting: Mapping[str, float], posterior: Mapping[str, Any] | None
     ) -> None:
@@ -287,7 +316,7 @@ class History:
         state = json.loads(states[0]["data"]) if states else {}
         running = self._select("SELECT COUNT(*) AS n FROM trials WHERE state='running'", ())
         newest = self._select("SELECT study, started_s FROM trials ORDER BY id DESC LIMIT 1", ())
-        is_interrupted = newest and state.get("state") == "calibrating"
+        is_interrupted = newest and state.get("state") in {"calibrating", "paused"}
         return LastRun(
             started_s=runs[0]["started_s"],
             is_clean=runs[0]["ending"] == CLEAN,
@@ -322,6 +351,7 @@ class History:
                 ("events", KEEP_EVENTS),
                 ("trials", KEEP_TRIALS),
                 ("settings", KEEP_SETTINGS),
+                ("studies", KEEP_STUDIES),
             ):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE id <= (SELECT MAX(id) FROM {table}) - ?",  # noqa: S608

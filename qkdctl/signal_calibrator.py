@@ -6,6 +6,7 @@ from typing import Any
 from calibration.account import Account
 from calibration.bench import UnusableWindowError, refuse_unusable
 from calibration.metering import Progress
+from calibration.pauses import Pauses
 from calibration.signal_run import SignalRun
 from qkdctl.events import estimate_dict
 from qkdctl.history import Calibrated, History
@@ -68,8 +69,8 @@ class SignalCalibrator:
                 await put_in_force(self._bench, calibrated.setting)
         self._is_at_rest = False
 
-    async def run(self, name: str, *, only_if_needed: bool) -> dict[str, Any]:
-        """Run one stage; return its result as a JSON-able object.
+    async def run(self, name: str, pauses: Pauses, *, only_if_needed: bool) -> dict[str, Any]:
+        """Run one stage, unless ``pauses`` hold it up; return its result as a JSON-able object.
 
         Raises:
             InstrumentError: The knobs could not be read.
@@ -89,6 +90,7 @@ class SignalCalibrator:
             budget_of(name, self._bench.config),
             self._history,
             self._on_progress,
+            pauses,
         )
         run = SignalRun(SIGNAL_STAGES[name](ground), account)
         result = await run.run(only_if_needed=only_if_needed)

@@ -22,6 +22,7 @@ from drivers.roles import (
 from drivers.transport.connect import Connector
 from qkdctl.config import KnobConfig, Testbed
 from qkdctl.receiver import PatternReceiver, Receiver, ScanReceiver, pattern_of
+from qkdctl.watched import WatchedQuantities
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +80,17 @@ class Light:
         self.is_on = False
         await self._attenuator.make_safe()
 
+    async def is_open(self) -> bool:
+        """Ask whether the shutter is open, whoever moved it."""
+        return await self._attenuator.read_shutter()
+
     async def check(self) -> None:
         """Compare the shutter with what was asked for.
 
         Raises:
             InstrumentError: Somebody moved the shutter, or the attenuator is lost.
         """
-        is_open = await self._attenuator.read_shutter()
+        is_open = await self.is_open()
         if is_open != self.is_on:
             found = "open" if is_open else "shut"
             raise InstrumentError(self.name, f"the shutter is {found} though nobody here moved it")
@@ -99,6 +104,7 @@ class OpenTestbed:
         knobs: By name.
         light: The attenuator.
         receiver: Where windows come from.
+        watched: What must stay within its band while a calibration measures.
         identities: Who each opened instrument says it is.
         confirmed: Value of each knob as last confirmed; a knob whose state is unknown is not in it.
         on_window: Is shown every window that is measured.
@@ -124,6 +130,7 @@ class OpenTestbed:
         self.knobs = {name: self._knob(name, knob) for name, knob in config.knobs.items()}
         self.light = Light(self._attenuator(), config.light.attenuation_db)
         self.receiver = self._receiver(now)
+        self.watched = WatchedQuantities(config.watch, self.instruments)
         self._check_stages()
         self.identities: dict[str, Identity] = {}
         self.confirmed: dict[str, float] = {}

@@ -84,10 +84,18 @@ class Operations(Protocol):
         ...
 
     async def resume(self) -> Json:
-        """Leave the safe state; return a StateChange."""
+        """Leave the safe state, or go on with a paused calibration; return a StateChange."""
         ...
 
-    def calibrate(self, stages: Sequence[str]) -> AsyncIterator[Json]:
+    async def pause(self, *, keeps_light: bool) -> Json:
+        """Pause the calibration before its next window; return a StateChange."""
+        ...
+
+    async def finish(self) -> Json:
+        """End the calibration with the best point known; return a StateChange."""
+        ...
+
+    def calibrate(self, stages: Sequence[str], *, is_continued: bool) -> AsyncIterator[Json]:
         """Run stages (what is needed, if none is named); yield Progress, then the report."""
         ...
 
@@ -129,6 +137,16 @@ class Calibrate(Parameters):
         max_length=20,
         description="In order; if empty all that the link has, those left out that are still good.",
     )
+    is_continued: bool = Field(
+        False,
+        description="Whether the latest unfinished run of the one stage named is gone on with.",
+    )
+
+
+class Pause(Parameters):
+    """How to pause."""
+
+    keeps_light: bool = Field(False, description="Whether the light stays on meanwhile.")
 
 
 class Cancel(Parameters):
@@ -407,7 +425,7 @@ VERBS: Mapping[str, Verb] = {
         failures=(ErrorCode.INSTRUMENT,),
     ),
     "resume": Verb(
-        "Leave the safe state.",
+        "Leave the safe state, or go on with a paused calibration.",
         NoParameters,
         TypeAdapter(StateChange),
         changes=True,
@@ -419,10 +437,28 @@ VERBS: Mapping[str, Verb] = {
         Calibrate,
         TypeAdapter(CalibrationReport),
         changes=True,
-        stream=lambda daemon, wanted: daemon.calibrate(wanted.stages),
+        stream=lambda daemon, wanted: daemon.calibrate(
+            wanted.stages, is_continued=wanted.is_continued
+        ),
         notification="progress",
         is_result=lambda item: "results" in item,
         failures=(*_CHANGE_FAILURES, ErrorCode.CANCELLED, ErrorCode.STOPPING),
+    ),
+    "pause": Verb(
+        "Pause the calibration before its next window, and shut the light.",
+        Pause,
+        TypeAdapter(StateChange),
+        changes=True,
+        call=lambda daemon, wanted: daemon.pause(keeps_light=wanted.keeps_light),
+        failures=(ErrorCode.REFUSED,),
+    ),
+    "finish": Verb(
+        "End the calibration's search; fresh windows decide whether its best point is kept.",
+        NoParameters,
+        TypeAdapter(StateChange),
+        changes=True,
+        call=lambda daemon, _: daemon.finish(),
+        failures=(ErrorCode.REFUSED,),
     ),
     "cancel": Verb(
         "Cancel a request that is under way; answered once what it had changed was put back.",

@@ -41,6 +41,7 @@ COLOUR_Z, COLOUR_X = "cyan", "magenta"
 STATE_STYLES = {
     "tracking": "bold green",
     "calibrating": "bold yellow",
+    "paused": "bold magenta",
     "degraded": "bold red",
     "safe": "bold red",
 }

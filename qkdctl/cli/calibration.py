@@ -17,9 +17,11 @@ Show = Callable[[Mapping[str, Any]], None]
 CANCELLING = "cancelling: waiting until the old setting is back in force"
 
 
-def follow_calibration(daemon: DaemonClient, stages: Sequence[str]) -> dict[str, Any]:
+def follow_calibration(
+    daemon: DaemonClient, stages: Sequence[str], *, is_continued: bool = False
+) -> dict[str, Any]:
     """Run stages, show their progress, return the report."""
-    stream = daemon.stream("calibrate", stages=list(stages))
+    stream = daemon.stream("calibrate", stages=list(stages), is_continued=is_continued)
     with _cancel_on_interrupt(stream), _display() as show:
         for message in stream:
             if message["method"] == "progress":

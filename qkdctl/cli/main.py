@@ -26,6 +26,8 @@ for command in (
     observe.watch,
     operate.knob,
     operate.calibrate,
+    operate.pause,
+    operate.finish,
     operate.cancel,
     operate.safe,
     operate.resume,

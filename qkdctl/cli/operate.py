@@ -43,7 +43,7 @@ def safe(daemon: DaemonClient, as_json: bool) -> None:
 @as_json
 @with_daemon
 def resume(daemon: DaemonClient, as_json: bool) -> None:
-    """Leave the safe state and go on from the last good setting."""
+    """Leave the safe state and go on from the last good setting, or with a paused calibration."""
     _print_state(daemon.call("resume"), as_json)
 
 
@@ -68,9 +68,17 @@ def _print_state(state: dict[str, Any], as_json: bool) -> None:
 
 @click.command()
 @click.argument("stages", metavar="[STAGE]...", nargs=-1)
+@click.option(
+    "--continue",
+    "is_continued",
+    is_flag=True,
+    help="Go on with the counts of the latest run of STAGE that did not come to its end.",
+)
 @as_json
 @with_daemon
-def calibrate(daemon: DaemonClient, stages: tuple[str, ...], as_json: bool) -> None:
+def calibrate(
+    daemon: DaemonClient, stages: tuple[str, ...], is_continued: bool, as_json: bool
+) -> None:
     """Run calibration stages, with live progress on stderr.
 
     Without STAGE everything that the link needs is run in order; what a quick look shows to be
@@ -81,10 +89,27 @@ def calibrate(daemon: DaemonClient, stages: tuple[str, ...], as_json: bool) -> N
     """
     from qkdctl.cli.calibration import follow_calibration, report_text
 
-    report = follow_calibration(daemon, stages)
+    report = follow_calibration(daemon, stages, is_continued=is_continued)
     click.echo(json.dumps(report) if as_json else report_text(report))
     if any(result["outcome"] not in {"accepted", "skipped"} for result in report["results"]):
         raise SystemExit(FAILED)
+
+
+@click.command()
+@click.option("--keep-light", "keeps_light", is_flag=True, help="Leave the light on meanwhile.")
+@as_json
+@with_daemon
+def pause(daemon: DaemonClient, keeps_light: bool, as_json: bool) -> None:
+    """Pause the calibration before its next window and shut the light; see 'resume'."""
+    _print_state(daemon.call("pause", keeps_light=keeps_light), as_json)
+
+
+@click.command()
+@as_json
+@with_daemon
+def finish(daemon: DaemonClient, as_json: bool) -> None:
+    """End the calibration's search now, and keep its best point if fresh windows confirm it."""
+    _print_state(daemon.call("finish"), as_json)
 
 
 @click.command()

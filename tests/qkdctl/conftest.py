@@ -116,7 +116,16 @@ class FakeOperations:
         self.state = {"state": "idle", "reason": "operator"}
         return self.state
 
-    async def calibrate(self, stages: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+    async def pause(self, *, keeps_light: bool) -> dict[str, Any]:
+        self.state = {"state": "paused", "reason": "light on" if keeps_light else "operator"}
+        return self.state
+
+    async def finish(self) -> dict[str, Any]:
+        return {"state": "calibrating", "reason": "finishing"}
+
+    async def calibrate(
+        self, stages: Sequence[str], *, is_continued: bool
+    ) -> AsyncIterator[dict[str, Any]]:
         stage = stages[0] if stages else "polarization"
         told = {"stage": stage, "photons": 100, "settings": 1, "qber": QBER}
         try:
