@@ -34,6 +34,10 @@ FINAL_STEPS = 40
 CONVERGED_NATS = 1e-3
 LARGEST_STEP_RAD = 1.0
 MODE_WINDOW_NATS = 12.0
+LARGEST_HOPE = 5.0
+"""What a climb may still gain, as a multiple of what its next step promises: without a hope of
+coming within the window of the best, it ends."""
+
 SAME_PREDICTION = 0.03
 MOST_MODES = 40
 
@@ -211,8 +215,8 @@ def log_posterior(chain: Chain, seen: Observations, at: Parameters) -> Array:
 def _log_likelihood(seen: Observations, probability: Array) -> Array:
     """Evaluate the exact binomial log likelihood; probabilities of shape ``(B, M, 2, 2)``."""
     correct = seen.trials - seen.errors
-    terms = seen.errors * np.log(probability) + correct * np.log1p(-probability)
-    total: Array = terms.sum(axis=(1, 2, 3))
+    flat = probability.reshape(len(probability), -1)
+    total: Array = np.log(flat) @ seen.errors.ravel() + np.log1p(-flat) @ correct.ravel()
     return total
 
 
@@ -270,6 +274,8 @@ def _climb(chain: Chain, seen: Observations, climb: _Climb, steps: int) -> None:
         step = np.linalg.solve(damped, here.gradient[..., None])[..., 0]
         gain = 0.5 * np.sum(step * here.gradient, axis=-1)
         going = (gain > CONVERGED_NATS) | (here.damping > 1)  # a short step is not convergence
+        behind = climb.log_posterior.max() - here.log_posterior
+        going &= behind < MODE_WINDOW_NATS + LARGEST_HOPE * gain
         active, here, step = active[going], here.keep(going), step[going]
         if len(active) == 0:
             return
