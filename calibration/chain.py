@@ -29,6 +29,7 @@ from calibration import rotation
 from calibration.parameters import Parameters, Prior
 
 Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
 FLAT_PRECISION = 1e-2
 """Precision, rad^-2, that stands for no knowledge of an angle in a curvature matrix."""
@@ -57,10 +58,11 @@ def rotated_elements(behind: Array, in_front: Array) -> tuple[Array, Array]:
         ``R_ab``, shape ``(..., 4)``, and ``r_b x l_a``, shape ``(..., 4, 3)``; ``ab`` flattened,
         measured basis by sent basis.
     """
-    analysers = behind[..., :2, None, :]
-    sent = np.swapaxes(in_front, -1, -2)[..., None, :2, :]
-    block = np.sum(analysers * sent, axis=-1)
-    torque = rotation.cross(sent, analysers)
+    analysers = behind[..., :2, :]
+    sent = np.swapaxes(in_front, -1, -2)[..., :2, :]
+    block = analysers @ np.swapaxes(sent, -1, -2)
+    crossing = np.swapaxes(rotation.skew(sent).reshape(*sent.shape[:-2], 6, 3), -1, -2)
+    torque = analysers @ crossing
     shape = block.shape[:-2]
     return block.reshape(*shape, 4), torque.reshape(*shape, 4, 3)
 
@@ -215,9 +217,10 @@ class Chain(ABC):
         moved[:, self.angles] = wrap_angle(moved[:, self.angles])
         errors = parameters.errors.copy()
         errors[:, self.free] = moved
+        turns = rotation.exp(tangent[:, :6].reshape(-1, 2, 3))
         return Parameters(
-            fibre=rotation.exp(tangent[:, :3]) @ parameters.fibre,
-            receiver=parameters.receiver @ rotation.exp(tangent[:, 3:6]),
+            fibre=turns[:, 0] @ parameters.fibre,
+            receiver=parameters.receiver @ turns[:, 1],
             errors=errors,
             log_floor=np.minimum(parameters.log_floor + tangent[:, -1], LARGEST_LOG_FLOOR),
         )
@@ -240,8 +243,8 @@ class Chain(ABC):
 
     def controller(self, parameters: Parameters, drives: Array) -> Array:
         """Compute the rotation of the controller alone, shape ``(B, M, 3, 3)``."""
-        _, products = self._products(parameters, drives)
-        return products[-1]
+        a, b = rotation.jones_of_retarders(*self.azimuth_and_retardance(parameters, drives))
+        return rotation.of_jones(a[-1], b[-1])
 
     def rotation(self, parameters: Parameters, drives: Array) -> Array:
         """Compute the rotation from sender to receiver, shape ``(B, M, 3, 3)``."""
@@ -255,8 +258,10 @@ class Chain(ABC):
         Returns:
             Shape ``(B, M, 2, 2)``: member, setting, measured basis, sent basis.
         """
-        block = self.rotation(parameters, drives)[..., :2, :2]
-        return 0.5 * (1 - parameters.visibility[:, None, None, None] * block)
+        controller = self.controller(parameters, drives)
+        block = controller.reshape(*controller.shape[:2], 9) @ _shown_elements(parameters)
+        probability = 0.5 * (1 - parameters.visibility[:, None, None] * block)
+        return probability.reshape(*block.shape[:2], 2, 2)
 
     def excess(self, parameters: Parameters, drives: Array) -> Array:
         """Predict the QBER (mean of both bases) above the floor, shape ``(B, M)``."""
@@ -273,8 +278,8 @@ class Chain(ABC):
             The controller's rotation, shape ``(B, M, 3, 3)``, and the axes in the frame in front of
             the controller, shape ``(B, M, K, 3)``.
         """
-        azimuth, products = self._products(parameters, drives)
-        return products[-1], self.drive_axes(parameters, *_element_axes(azimuth, products))
+        controller, *elements = self._elements(parameters, drives)
+        return controller, self.drive_axes(parameters, *elements)
 
     def linearise(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
         """Predict the error probabilities and their derivatives.
@@ -304,44 +309,58 @@ class Chain(ABC):
             The controller's rotation, shape ``(B, M, 3, 3)``, and for each tangent direction of
             :meth:`step` the rotation vector per unit, shape ``(B, M, P - 1, 3)``.
         """
-        azimuth, products = self._products(parameters, drives)
-        axes = np.empty((*products[-1].shape[:2], self.size - 1, 3))
+        controller, *elements = self._elements(parameters, drives)
+        axes = np.empty((*controller.shape[:2], self.size - 1, 3))
         axes[..., 0:3, :] = np.eye(3)
-        axes[..., 3:6, :] = products[-1]
+        axes[..., 3:6, :] = controller
         first = 6
-        for group in self.error_axes(drives, *_element_axes(azimuth, products)):
+        for group in self.error_axes(drives, *elements):
             axes[..., first : first + group.shape[-2], :] = group
             first += group.shape[-2]
-        return products[-1], axes
+        return controller, axes
 
     def _hardware(self) -> dict[str, Any]:
         names = [each.name for each in fields(self) if each.name != "prior"]
         return {"kind": self.kind, **{name: getattr(self, name).tolist() for name in names}}
 
-    def _products(self, parameters: Parameters, drives: Array) -> tuple[Array, list[Array]]:
-        """Multiply up the chain: azimuths, and ``E_1``, ``E_2 E_1``, and so on."""
+    def _elements(self, parameters: Parameters, drives: Array) -> tuple[Array, Array, Array]:
+        """Compute the controller's rotation and what each retardance and azimuth does to it."""
         azimuth, retardance = self.azimuth_and_retardance(parameters, drives)
-        retarders = rotation.in_plane(azimuth, retardance)
-        products = [retarders[..., 0, :, :]]
-        for j in range(1, retarders.shape[-3]):
-            products.append(retarders[..., j, :, :] @ products[-1])
-        return azimuth, products
+        a, b = rotation.jones_of_retarders(azimuth, retardance)
+        return rotation.of_jones(a[-1], b[-1]), *_element_axes(azimuth, a, b)
 
 
-def _element_axes(azimuth: Array, products: list[Array]) -> tuple[Array, Array]:
+def _shown_elements(parameters: Parameters) -> Array:
+    """Tell how the elements ``R_ab`` follow from those of the controller, shape ``(B, 9, 4)``."""
+    receiver, fibre = parameters.receiver[:, :2], parameters.fibre[:, :, :2]
+    shown = np.swapaxes(receiver, 1, 2)[:, :, None, :, None] * fibre[:, None, :, None, :]
+    return shown.reshape(-1, 9, 4)
+
+
+def _element_axes(azimuth: Array, a: Complex, b: Complex) -> tuple[Array, Array]:
     """See changes of each retardance and each azimuth from in front of the controller.
+
+    Args:
+        azimuth: Of the axes, rad, broadcastable to ``(B, M, N)``.
+        a: Of the Jones matrices up to each retarder, shape ``(N, B, M)``.
+        b: The same.
 
     Returns:
         Rotation vectors per radian, both of shape ``(B, M, N, 3)``.
     """
-    cosine, sine = np.cos(azimuth)[..., None], np.sin(azimuth)[..., None]
-    by_retardance = np.empty((*products[0].shape[:2], len(products), 3))
-    by_azimuth = np.empty_like(by_retardance)
-    before: Array = np.array([0.0, 0.0, 1.0])
-    for j, product in enumerate(products):  # an axis is unchanged by its own retarder
-        by_retardance[..., j, :] = (
-            cosine[..., j, :] * product[..., 0, :] + sine[..., j, :] * product[..., 1, :]
-        )
-        by_azimuth[..., j, :] = product[..., 2, :] - before
-        before = product[..., 2, :]
-    return by_retardance, by_azimuth
+    turn = np.exp(1j * np.moveaxis(azimuth, -1, 0))
+    across = np.conj(turn * a * a) - turn * b * b  # S1 - i S2; a retarder leaves its axis alone
+    along = -2 * (turn * a * b).real
+    pole_across, pole_along = 2 * a.conj() * b, np.square(np.abs(a)) - np.square(np.abs(b))
+    pole_across[1:] -= pole_across[:-1].copy()
+    pole_along[1:] -= pole_along[:-1].copy()
+    pole_along[0] -= 1
+    return _vectors(across, along), _vectors(pole_across, pole_along)
+
+
+def _vectors(across: Complex, along: Array) -> Array:
+    """Assemble Stokes vectors from ``S1 - i S2`` and ``S3``: ``(N, B, M)`` to ``(B, M, N, 3)``."""
+    vectors = np.empty((*along.shape[1:], len(along), 3))
+    components = np.moveaxis(vectors, (-1, -2), (0, 1))
+    components[0], components[1], components[2] = across.real, -across.imag, along
+    return vectors

@@ -34,10 +34,17 @@ FINAL_STEPS = 40
 CONVERGED_NATS = 1e-3
 LARGEST_STEP_RAD = 1.0
 MODE_WINDOW_NATS = 12.0
+LARGEST_HOPE = 5.0
+"""What a climb may still gain, as a multiple of what its next step promises: without a hope of
+coming within the window of the best, it ends."""
+
 SAME_PREDICTION = 0.03
 MOST_MODES = 40
 
 PROPOSALS_PER_SAMPLE = 2
+"""Draws from the Gaussians, at most, for one that the counts do not contradict."""
+
+PROPOSALS_AT_ONCE = 128
 
 MISFIT_RATIO = 1.6
 """Chi-square per degree of freedom above which counts are trusted less."""
@@ -124,20 +131,35 @@ class RotationPosterior:
         draws contradict the counts: they are rejected against the exact posterior, under the
         Gaussian as the envelope (not after :meth:`from_dict`, when the counts are not there).
         """
-        drawn = count if self.seen is None else PROPOSALS_PER_SAMPLE * count
-        chosen = rng.choice(len(self.weights), size=drawn, p=self.weights)
-        root = np.linalg.cholesky(self.covariance)[chosen]
-        normal = rng.normal(size=(drawn, self.chain.size, 1))
-        samples = self.chain.step(self.modes[chosen], (root @ normal)[..., 0])
         if self.seen is None:
-            return samples
-        log_envelope = log_posterior(self.chain, self.seen, self.modes)[chosen]
-        log_envelope -= 0.5 * np.sum(normal[..., 0] ** 2, axis=-1)
-        log_accepted = log_posterior(self.chain, self.seen, samples) - log_envelope
-        rejected = np.log(rng.random(drawn)) > log_accepted
+            return self._propose(rng, count)[0]
+        at_modes = log_posterior(self.chain, self.seen, self.modes)
+        drawn, log_accepted, log_chance = [], np.empty(0), np.empty(0)
+        while len(log_chance) < PROPOSALS_PER_SAMPLE * count:
+            proposed, chosen, log_envelope = self._propose(rng, PROPOSALS_AT_ONCE)
+            log_ratio = log_posterior(self.chain, self.seen, proposed)
+            drawn.append(proposed)
+            log_accepted = np.append(log_accepted, log_ratio - at_modes[chosen] - log_envelope)
+            log_chance = np.append(log_chance, np.log(rng.random(PROPOSALS_AT_ONCE)))
+            rejected = log_chance > log_accepted
+            if np.sum(~rejected) >= count:
+                break
         # Accepted ones first, as drawn; should they not suffice, the least contradicted follow.
         order = np.lexsort((np.where(rejected, -log_accepted, 0.0), rejected))
-        return samples[order[:count]]
+        return Parameters.concatenate(drawn)[order[:count]]
+
+    def _propose(
+        self, rng: np.random.Generator, count: int
+    ) -> tuple[Parameters, NDArray[np.intp], Array]:
+        """Draw from the Gaussians: samples, their modes, log density relative to the modes."""
+        chosen = rng.choice(len(self.weights), size=count, p=self.weights)
+        normal = rng.normal(size=(count, self.chain.size))
+        tangent = np.empty_like(normal)
+        for mode in np.unique(chosen):
+            its = chosen == mode
+            tangent[its] = normal[its] @ np.linalg.cholesky(self.covariance[mode]).T
+        samples = self.chain.step(self.modes[chosen], tangent)
+        return samples, chosen, -0.5 * np.sum(normal**2, axis=-1)
 
     def controller_prior(self, *, widening: float = 1.5) -> Prior:
         """Turn what was learnt of the controller into a prior for another fibre.
@@ -211,8 +233,8 @@ def log_posterior(chain: Chain, seen: Observations, at: Parameters) -> Array:
 def _log_likelihood(seen: Observations, probability: Array) -> Array:
     """Evaluate the exact binomial log likelihood; probabilities of shape ``(B, M, 2, 2)``."""
     correct = seen.trials - seen.errors
-    terms = seen.errors * np.log(probability) + correct * np.log1p(-probability)
-    total: Array = terms.sum(axis=(1, 2, 3))
+    flat = probability.reshape(len(probability), -1)
+    total: Array = np.log(flat) @ seen.errors.ravel() + np.log1p(-flat) @ correct.ravel()
     return total
 
 
@@ -270,6 +292,8 @@ def _climb(chain: Chain, seen: Observations, climb: _Climb, steps: int) -> None:
         step = np.linalg.solve(damped, here.gradient[..., None])[..., 0]
         gain = 0.5 * np.sum(step * here.gradient, axis=-1)
         going = (gain > CONVERGED_NATS) | (here.damping > 1)  # a short step is not convergence
+        behind = climb.log_posterior.max() - here.log_posterior
+        going &= behind < MODE_WINDOW_NATS + LARGEST_HOPE * gain
         active, here, step = active[going], here.keep(going), step[going]
         if len(active) == 0:
             return

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
-_NEXT, _AFTER = [1, 2, 0], [2, 0, 1]
 _SMALL_RAD = 1e-4
 _NEAR_HALF_TURN_RAD = 1e-3
 
@@ -27,12 +27,6 @@ def skew(vector: Array) -> Array:
     matrix[..., 0, 2] = vector[..., 1]
     matrix[..., 1, 0] = vector[..., 2]
     return matrix - np.swapaxes(matrix, -1, -2)
-
-
-def cross(left: Array, right: Array) -> Array:
-    """Multiply vectors, shapes ``(..., 3)``, broadcast; numpy's own is slow on small stacks."""
-    product: Array = left[..., _NEXT] * right[..., _AFTER] - left[..., _AFTER] * right[..., _NEXT]
-    return product
 
 
 def exp(vector: Array) -> Array:
@@ -100,28 +94,52 @@ def _half_turn_axis(rotation: Array, axial: Array, cosine: Array) -> Array:
     return oriented
 
 
-def in_plane(azimuth_rad: Array, angle_rad: Array) -> Array:
-    """Rotate about axes in the S1-S2 plane, as linear retarders do.
+def jones_of_retarders(azimuth_rad: Array, retardance_rad: Array) -> tuple[Complex, Complex]:
+    """Multiply up linear retarders: rotations about axes in the S1-S2 plane.
+
+    In the circular basis, their Jones matrices are ``[[a, b], [-b*, a*]]`` with a real ``a``: a
+    product costs a third of what it costs with rotation matrices.
 
     Args:
-        azimuth_rad: Angle from S1 to the axis, shape broadcastable with ``angle_rad``.
-        angle_rad: Angle of rotation (the retardance), any shape.
+        azimuth_rad: Angle from S1 to each axis, shape broadcastable with ``retardance_rad``.
+        retardance_rad: Angles of rotation, shape ``(..., N)``, in the order light passes them.
+
+    Returns:
+        ``a`` and ``b`` of ``E_1``, of ``E_2 E_1``, and so on, both of shape ``(N, ...)``.
+    """
+    tangent = np.tan(0.5 * np.moveaxis(retardance_rad, -1, 0), order="C")  # the fastest of all
+    straight = 1 / np.sqrt(1 + tangent * tangent)  # the sign of a Jones matrix does not matter
+    azimuth = np.moveaxis(azimuth_rad, -1, 0)
+    crossed = (straight * tangent) * (-np.sin(azimuth) - 1j * np.cos(azimuth))
+    a, b = np.empty_like(crossed), np.empty_like(crossed)
+    a[0], b[0] = straight[0], crossed[0]
+    for j in range(1, len(tangent)):
+        a[j] = straight[j] * a[j - 1] - crossed[j] * b[j - 1].conj()
+        b[j] = straight[j] * b[j - 1] + crossed[j] * a[j - 1].conj()
+    return a, b
+
+
+def of_jones(a: Complex, b: Complex) -> Array:
+    """Turn Jones matrices ``[[a, b], [-b*, a*]]`` in the circular basis into rotations.
+
+    Args:
+        a: Any shape.
+        b: Same shape; ``|a|^2 + |b|^2 = 1``.
 
     Returns:
         Shape ``(..., 3, 3)``.
     """
-    x, y = np.cos(azimuth_rad), np.sin(azimuth_rad)
-    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
-    versine = 1 - cosine
-    rotation = np.empty((*cosine.shape, 3, 3))
-    rotation[..., 0, 0] = cosine + versine * x * x
-    rotation[..., 1, 1] = cosine + versine * y * y
-    rotation[..., 2, 2] = cosine
-    rotation[..., 0, 1] = rotation[..., 1, 0] = versine * x * y
-    rotation[..., 0, 2] = sine * y
-    rotation[..., 2, 0] = -sine * y
-    rotation[..., 1, 2] = -sine * x
-    rotation[..., 2, 1] = sine * x
+    aa, bb, ab, mixed = a * a, b * b, 2 * a * b, 2 * a * b.conj()
+    rotation = np.empty((*a.shape, 3, 3))
+    rotation[..., 0, 0] = aa.real - bb.real
+    rotation[..., 1, 0] = bb.imag - aa.imag
+    rotation[..., 2, 0] = mixed.real
+    rotation[..., 0, 1] = aa.imag + bb.imag
+    rotation[..., 1, 1] = aa.real + bb.real
+    rotation[..., 2, 1] = mixed.imag
+    rotation[..., 0, 2] = -ab.real
+    rotation[..., 1, 2] = ab.imag
+    rotation[..., 2, 2] = a.real**2 + a.imag**2 - b.real**2 - b.imag**2
     return rotation
 
 

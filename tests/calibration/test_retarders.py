@@ -42,9 +42,10 @@ def test_the_model_predicts_what_an_independent_twin_counts(seed: int) -> None:
 def test_the_fibres_absorb_what_the_gauge_fixes_at_zero() -> None:
     whole = truth_of(Twin(6))
     scale, offset, azimuth = np.split(whole.errors[0], 3)
-    first, last = (
-        rotation.in_plane(np.radians(AXES_DEG[k]) + azimuth[k], offset[k]) for k in (0, -1)
+    ends = rotation.jones_of_retarders(
+        (np.radians(AXES_DEG) + azimuth)[[0, -1], None], offset[[0, -1], None]
     )
+    first, last = rotation.of_jones(*ends)[0]
     about_s3 = rotation.exp(np.array([0, 0, azimuth[0]]))
     fixed = Parameters(
         fibre=about_s3.T @ first @ whole.fibre,

@@ -10,6 +10,11 @@ COMPONENT = st.floats(-4, 4)
 VECTORS = st.tuples(COMPONENT, COMPONENT, COMPONENT).map(np.array)
 
 
+def retarder(azimuth: float, retardance: float) -> NDArray[np.float64]:
+    a, b = rotation.jones_of_retarders(np.array([azimuth]), np.array([retardance]))
+    return rotation.of_jones(a[0], b[0])
+
+
 @given(VECTORS)
 def test_exp_gives_a_proper_rotation(vector: NDArray[np.float64]) -> None:
     matrix = rotation.exp(vector)
@@ -46,16 +51,31 @@ def test_log_keeps_small_angles_to_full_relative_precision(angle: float) -> None
 def test_a_linear_retarder_turns_about_its_axis(azimuth: float, angle: float) -> None:
     axis = np.array([np.cos(azimuth), np.sin(azimuth), 0])
 
-    retarder = rotation.in_plane(np.array(azimuth), np.array(angle))
+    turned = retarder(azimuth, angle)
 
-    assert np.allclose(retarder, rotation.exp(axis * angle), atol=1e-12)
+    assert np.allclose(turned, rotation.exp(axis * angle), atol=1e-12)
+
+
+def test_retarders_act_one_after_the_other() -> None:
+    azimuth, retardance = np.random.default_rng(4).uniform(-9, 9, (2, 5))
+
+    products = rotation.of_jones(*rotation.jones_of_retarders(azimuth, retardance))
+
+    expected = np.eye(3)
+    for product, *one in zip(products, azimuth, retardance, strict=True):
+        expected = retarder(*one) @ expected
+        assert np.allclose(product, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("turns", [0.5, 1.0, 1.5, -0.5])
+def test_whole_and_half_turns_of_a_retarder_are_exact(turns: float) -> None:
+    half_turn = np.diag([1.0, -1, -1]) if turns % 1 else np.eye(3)
+
+    assert np.allclose(retarder(0.0, 2 * np.pi * turns), half_turn, atol=1e-12)
 
 
 @given(VECTORS, VECTORS)
-def test_cross_and_skew_agree_with_numpy(
-    left: NDArray[np.float64], right: NDArray[np.float64]
-) -> None:
-    assert np.allclose(rotation.cross(left, right), np.cross(left, right))
+def test_skew_agrees_with_numpy(left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
     assert np.allclose(rotation.skew(left) @ right, np.cross(left, right))
 
 
@@ -111,11 +131,9 @@ def test_exp_grows_along_its_generator(vector: NDArray[np.float64]) -> None:
 @given(st.floats(-7, 7), st.floats(-20, 20))
 def test_a_retarder_s_derivative_is_a_turn_about_its_axis(azimuth: float, angle: float) -> None:
     axis, step = np.array([np.cos(azimuth), np.sin(azimuth), 0]), 1e-5
-    above, below = (
-        rotation.in_plane(np.array(azimuth), np.array(angle + change)) for change in (step, -step)
-    )
+    above, below = (retarder(azimuth, angle + change) for change in (step, -step))
 
-    here = rotation.in_plane(np.array(azimuth), np.array(angle))
+    here = retarder(azimuth, angle)
 
     assert np.allclose((above - below) / (2 * step), rotation.skew(axis) @ here, atol=1e-8)
 
