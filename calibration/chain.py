@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import rotation
-from calibration.parameters import Parameters, Prior
+from calibration.parameters import Parameters, Prior, TangentPrior
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -80,7 +80,7 @@ class Chain(ABC):
         prior: Beliefs about the controller's errors and the floor.
     """
 
-    prior: Prior
+    prior: Prior | TangentPrior
 
     kind: ClassVar[str]
     """Name under which such a model is stored."""
@@ -157,7 +157,17 @@ class Chain(ABC):
         """Number of free parameters, P = F + 7."""
         return len(self.free) + 7
 
-    def with_prior(self, prior: Prior) -> Self:
+    @property
+    def independent_prior(self) -> Prior:
+        """The beliefs about errors and floor, without their correlations."""
+        if isinstance(self.prior, Prior):
+            return self.prior
+        reference = self.prior.reference
+        mean = np.append(reference.errors[0, self.free], reference.log_floor)
+        covariance = np.linalg.inv(self.prior.precision + FLAT_PRECISION * np.eye(self.size))
+        return Prior(mean, 1 / np.diagonal(covariance)[6:])
+
+    def with_prior(self, prior: Prior | TangentPrior) -> Self:
         """Keep the hardware, change the beliefs."""
         return replace(self, prior=prior)
 
@@ -166,10 +176,14 @@ class Chain(ABC):
         return self._hardware() == other._hardware()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain lists, for storing; ``kind`` tells models apart."""
+        """Give everything as plain lists, for storing; ``kind`` tells models apart.
+
+        Of a :class:`TangentPrior` only :attr:`independent_prior` is kept.
+        """
+        prior = self.independent_prior
         return {
-            "prior_mean": self.prior.mean.tolist(),
-            "prior_precision": self.prior.precision.tolist(),
+            "prior_mean": prior.mean.tolist(),
+            "prior_precision": prior.precision.tolist(),
             **self._hardware(),
         }
 
@@ -190,9 +204,11 @@ class Chain(ABC):
         """Draw parameters from the prior.
 
         Returns:
-            A batch of ``count``; the floor is at its prior median.
+            A batch of ``count``; of independent beliefs the floor is at its median.
         """
         prior = self.prior
+        if isinstance(prior, TangentPrior):
+            return self._draw_around(prior, rng, count)
         known = prior.precision > 0
         sigma = np.where(known, 1 / np.sqrt(np.where(known, prior.precision, 1.0)), 0.0)
         errors = prior.mean + sigma * rng.normal(size=(count, len(sigma)))
@@ -229,9 +245,11 @@ class Chain(ABC):
         """Evaluate the prior.
 
         Returns:
-            Log density up to a constant, shape ``(B,)``; its gradient, shape ``(B, P)``; the
-            precision to add to the diagonal of a curvature matrix, shape ``(P,)``.
+            Log density, 0 at its peak, shape ``(B,)``; its gradient, shape ``(B, P)``; the
+            precision to add to a curvature matrix, shape ``(B, P, P)``, at least FLAT_PRECISION.
         """
+        if isinstance(self.prior, TangentPrior):
+            return self._log_tangent_prior(self.prior, parameters)
         errors = parameters.errors[:, self.free]
         away = np.concatenate([errors, parameters.log_floor[:, None]], axis=-1) - self.prior.mean
         away[:, self.angles] = wrap_angle(away[:, self.angles])
@@ -239,7 +257,26 @@ class Chain(ABC):
         gradient[:, 6:] = -self.prior.precision * away
         precision = np.full(self.size, FLAT_PRECISION)
         precision[6:] = np.maximum(self.prior.precision, FLAT_PRECISION)
-        return 0.5 * np.sum(gradient[:, 6:] * away, axis=-1), gradient, precision
+        matrix = np.broadcast_to(np.diag(precision), (len(parameters), self.size, self.size))
+        return 0.5 * np.sum(gradient[:, 6:] * away, axis=-1), gradient, matrix
+
+    def away(self, parameters: Parameters, reference: Parameters) -> Array:
+        """Find the tangent vectors that lead from a reference to parameters: :meth:`step` undone.
+
+        Args:
+            parameters: A batch of B.
+            reference: A batch of one, or of B.
+
+        Returns:
+            Shape ``(B, P)``; rotation vectors and angles the shortest ones.
+        """
+        in_front = parameters.fibre @ np.swapaxes(reference.fibre, -1, -2)
+        behind = np.swapaxes(reference.receiver, -1, -2) @ parameters.receiver
+        errors = (parameters.errors - reference.errors)[:, self.free]
+        errors[:, self.angles] = wrap_angle(errors[:, self.angles])
+        log_floor = (parameters.log_floor - reference.log_floor)[:, None]
+        parts = [rotation.log(in_front), rotation.log(behind), errors, log_floor]
+        return np.concatenate(parts, axis=-1)
 
     def controller(self, parameters: Parameters, drives: Array) -> Array:
         """Compute the rotation of the controller alone, shape ``(B, M, 3, 3)``."""
@@ -318,6 +355,31 @@ class Chain(ABC):
             axes[..., first : first + group.shape[-2], :] = group
             first += group.shape[-2]
         return controller, axes
+
+    def _draw_around(
+        self, prior: TangentPrior, rng: np.random.Generator, count: int
+    ) -> Parameters:
+        """Draw from a belief about everything; what is not known at all may be anything."""
+        covariance = np.linalg.inv(prior.precision + FLAT_PRECISION * np.eye(self.size))
+        root = np.linalg.cholesky(covariance)
+        tangent = rng.normal(size=(count, self.size)) @ root.T
+        drawn = self.step(prior.reference[np.zeros(count, dtype=np.intp)], tangent)
+        if prior.knows_fibre:
+            return drawn
+        return replace(drawn, fibre=rotation.random(rng, count))
+
+    def _log_tangent_prior(
+        self, prior: TangentPrior, parameters: Parameters
+    ) -> tuple[Array, Array, Array]:
+        away = self.away(parameters, prior.reference)
+        slope = np.broadcast_to(np.eye(self.size), (len(away), self.size, self.size)).copy()
+        slope[:, :3, :3] = rotation.log_slope(away[:, :3])
+        slope[:, 3:6, 3:6] = np.swapaxes(rotation.log_slope(away[:, 3:6]), -1, -2)
+        pull = -away @ prior.precision
+        gradient = (pull[:, None] @ slope)[:, 0]
+        precision = np.swapaxes(slope, -1, -2) @ prior.precision @ slope
+        precision += FLAT_PRECISION * np.eye(self.size)
+        return 0.5 * np.sum(pull * away, axis=-1), gradient, precision
 
     def _hardware(self) -> dict[str, Any]:
         names = [each.name for each in fields(self) if each.name != "prior"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from calibration.batch import Array, Batch
 
 
@@ -36,3 +38,22 @@ class Prior:
 
     mean: Array
     precision: Array
+
+
+@dataclass(frozen=True)
+class TangentPrior:
+    """A Gaussian belief about everything, correlations included.
+
+    Attributes:
+        reference: Values to expect, a batch of one; they fix the gauge as well.
+        precision: In the tangent space there, shape ``(P, P)``; rows and columns of 0 where nothing
+            is known.
+    """
+
+    reference: Parameters
+    precision: Array
+
+    @property
+    def knows_fibre(self) -> bool:
+        """Whether anything is known of the fibre in front of the controller."""
+        return bool(np.any(self.precision[:3]))

@@ -82,6 +82,10 @@ class Observations:
         shares: Array = self.trials.sum(axis=0) / total
         return shares
 
+    def aged(self, drift_rad: float) -> Observations:
+        """Reduce the weight of old counts of a fibre that drifts, rad per axis in one second."""
+        return self.weakened(0.25 * drift_rad**2 * self.age_s)
+
     def weakened(self, tilt: Array) -> Observations:
         """Reduce the weight of counts whose setting is known only up to a random rotation.
 
@@ -217,7 +221,8 @@ class RotationPosterior:
         turns, errors = (modes, 3, 3), (modes, self.chain.error_count)
         expected = {"fibre": turns, "receiver": turns, "errors": errors, "log_floor": (modes,)}
         shapes = {name: value.shape for name, value in vars(self.modes).items()}
-        prior = {self.chain.prior.mean.shape, self.chain.prior.precision.shape}
+        independent = self.chain.independent_prior
+        prior = {independent.mean.shape, independent.precision.shape}
         fits = shapes == expected and self.covariance.shape == (modes, size, size)
         if not fits or prior != {(size - 6,)}:
             raise ValueError("malformed posterior: arrays of shapes that do not fit together")
@@ -269,9 +274,7 @@ def _begin(chain: Chain, seen: Observations, at: Parameters) -> _Climb:
     score = (errors - trials * probability) / variance
     flat = np.swapaxes(slope, 1, 2).reshape(len(at), chain.size, -1)
     weight = (trials / variance).reshape(len(at), 1, -1)
-    curvature = (flat * weight) @ np.swapaxes(flat, -1, -2)
-    diagonal = np.arange(chain.size)
-    curvature[:, diagonal, diagonal] += precision
+    curvature = (flat * weight) @ np.swapaxes(flat, -1, -2) + precision
     return _Climb(
         at=at,
         log_posterior=log_likelihood + log_prior,
@@ -334,7 +337,7 @@ def fit(
         reference: Setting that matters, shape ``(K,)``; without it the model is taken as exact.
     """
     tilt = 0.25 * drift_rad**2 * seen.age_s
-    current = seen.weakened(tilt) if drift_rad > 0 else seen
+    current = seen.aged(drift_rad)
     climb = _search(chain, current, rng, span, previous)
     ratio, freedom = _chi2(chain, current, climb)
     misfit, reduced = 0.0, ratio
@@ -416,6 +419,6 @@ def _chi2(chain: Chain, seen: Observations, climb: _Climb) -> tuple[float, float
     trials, errors, p = seen.trials[used], seen.errors[used], probability[used]
     chi2 = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))
     _, _, precision = chain.log_prior(best.at)
-    fitted = chain.size - np.diagonal(np.linalg.inv(best.curvature[0])) @ precision
+    fitted = chain.size - np.sum(np.linalg.inv(best.curvature[0]) * precision[0])
     freedom = max(float(used.sum() - fitted), 1.0)
     return float(chi2) / freedom, freedom

@@ -10,6 +10,7 @@ Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 _SMALL_RAD = 1e-4
+_SHORT_RAD = 1e-2
 _NEAR_HALF_TURN_RAD = 1e-3
 
 
@@ -77,6 +78,30 @@ def log(rotation: Array) -> Array:
         axis = _half_turn_axis(rotation[half_turn], axial[half_turn], cosine[half_turn])
         vector[half_turn] = axis * angle[half_turn, None]
     return vector
+
+
+def log_slope(vector: Array) -> Array:
+    """Tell how a rotation vector changes when a small rotation follows.
+
+    ``log(exp(t) exp(v)) = v + log_slope(v) t`` to first order in ``t``; for a small rotation that
+    comes first, ``log(exp(v) exp(t))``, it is the transposed matrix. The inverse of the left
+    Jacobian of SO(3), see G. S. Chirikjian, Stochastic Models, Information Theory, and Lie Groups
+    (2011), vol. 2, ch. 10.
+
+    Args:
+        vector: Shape ``(..., 3)``, rad, at most pi long.
+
+    Returns:
+        Shape ``(..., 3, 3)``.
+    """
+    square = np.sum(vector * vector, axis=-1)[..., None, None]
+    angle = np.sqrt(square)
+    safe = np.where(angle < _SHORT_RAD, 1.0, angle)
+    exact = 1 / safe**2 - 0.5 / (safe * np.tan(0.5 * safe))
+    bend = np.where(angle < _SHORT_RAD, 1 / 12 + square / 720, exact)
+    generator = skew(vector)
+    slope: Array = np.eye(3) - 0.5 * generator + bend * (generator @ generator)
+    return slope
 
 
 def _half_turn_axis(rotation: Array, axial: Array, cosine: Array) -> Array:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,12 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from calibration import design
+from calibration import design, recollection
 from calibration.chain import Chain
 from calibration.clicks import Clicks
 from calibration.parameters import Prior
 from calibration.posterior import Observations, RotationPosterior, fit
+from calibration.recollection import Recollection
 from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class _Belief:
 
     study_name: str
     numbers: tuple[int, ...]
+    model: int
     posterior: RotationPosterior
     best: design.Recommendation
 
@@ -144,11 +147,14 @@ class RotationSampler(BaseSampler):
         floor_log_sigma: Uncertainty of its natural logarithm.
         prior: Beliefs about the controller that replace those, for instance
             ``RotationPosterior.controller_prior()`` of an earlier alignment.
+        recalled: What an earlier alignment with the same controller learnt, fibres included. While
+            counts agree with it, every setting is designed, the first one too.
         first_photons: Detections at each of the first settings. About half of what arrives while a
             setting settles makes neither dominate.
         most_photons: Detections at any setting, at most.
         drift_rad: Drift of the fibre per axis in one second, rad; trials then need ``time_s``.
-        start: Setting to measure first; by default the middle of all ranges.
+        start: Setting to measure first; by default the middle of all ranges, or what is recalled
+            to be best.
         seed: Fixes all suggestions.
 
     Raises:
@@ -167,6 +173,7 @@ class RotationSampler(BaseSampler):
         floor: float = 0.008,
         floor_log_sigma: float = 0.6,
         prior: Prior | None = None,
+        recalled: Recollection | None = None,
         first_photons: int = 100,
         most_photons: int = 20_000,
         drift_rad: float = 0.0,
@@ -194,14 +201,13 @@ class RotationSampler(BaseSampler):
                 centre_v=self._span.mean(axis=0),
                 prior=widths,
             )
-        self._chain = chain if prior is None else chain.with_prior(prior)
-        if len(self._drives) != self._chain.channels:
-            raise ValueError(f"{len(self._drives)} channels for {self._chain.channels} retarders")
+        chain = chain if prior is None else chain.with_prior(prior)
+        if len(self._drives) != chain.channels:
+            raise ValueError(f"{len(self._drives)} channels for {chain.channels} retarders")
+        self._models = recollection.models(chain, recalled)
         self._first_photons, self._most_photons = first_photons, most_photons
         self._drift_rad = drift_rad
-        self._start = self._span.mean(axis=0)
-        if start is not None:
-            self._start = np.array([start[name] for name in self._drives])
+        self._start = None if start is None else np.array([start[name] for name in self._drives])
         entropy = np.random.SeedSequence(seed).entropy
         self._seed = entropy if isinstance(entropy, int) else 0
         self._independent = RandomSampler(seed=seed)
@@ -225,12 +231,14 @@ class RotationSampler(BaseSampler):
         seen, _ = self._observe(study)
         photons = self._next_photons(float(seen.trials.sum()))
         belief = self._believe(study)
-        if len(seen) >= FIRST_SETTINGS and belief is not None:
-            setting = design.next_setting(
+        if trial.number == 0 and self._start is not None:
+            setting = self._start
+        elif belief is not None and (len(seen) >= FIRST_SETTINGS or self._is_recalled(belief)):
+            setting = belief.best.setting if len(seen) == 0 else design.next_setting(
                 belief.posterior, belief.best, rng, self._span, photons * seen.shares
             )
         elif trial.number == 0:
-            setting = self._start
+            setting = self._span.mean(axis=0)
         else:
             setting = rng.uniform(*self._span)
         suggestion: dict[str, Any] = self._named(setting)
@@ -259,7 +267,7 @@ class RotationSampler(BaseSampler):
             ValueError: There is no complete trial with counts, or one is malformed.
         """
         belief = self._believe(study)
-        if belief is None:
+        if belief is None or not belief.numbers:
             raise ValueError("no complete trial with counts yet")
         posterior, best = belief.posterior, belief.best
         floor, mean = float(best.floor.mean()), float(best.excess.mean())
@@ -305,11 +313,11 @@ class RotationSampler(BaseSampler):
     def _believe(self, study: Study) -> _Belief | None:
         """Bring the belief up to date, trial by trial, as an uninterrupted run would have."""
         seen, numbers = self._observe(study)
-        if not numbers:
-            return None
         belief = self._belief
         if belief is not None and not belief.is_part_of(study, numbers):
             belief = None
+        if not numbers and belief is None and len(self._models) > 1:
+            belief = self._update(study.study_name, seen, numbers, None)
         done = len(belief.numbers) if belief is not None else 0
         fresh = max(len(numbers) // FRESH_START_EVERY * FRESH_START_EVERY, FIRST_SETTINGS)
         for count in range(max(min(fresh, len(numbers)), done + 1), len(numbers) + 1):
@@ -324,25 +332,39 @@ class RotationSampler(BaseSampler):
     ) -> _Belief:
         count = len(numbers)
         rng = np.random.default_rng([self._seed, _FITTING, count])
-        newest = seen.age_s[:count].min()
+        newest = seen.age_s[:count].min(initial=np.inf)
         then = Observations(
             drives=seen.drives[:count],
             trials=seen.trials[:count],
             errors=seen.errors[:count],
             age_s=seen.age_s[:count] - newest,
         )
-        posterior = fit(
-            self._chain,
-            then,
-            rng,
-            span=self._span,
-            previous=former.posterior if former is not None else None,
-            drift_rad=self._drift_rad,
-            reference=former.best.setting if former is not None else None,
-        )
+        model = former.model if former is not None else 0
         previous_setting = former.best.setting if former is not None else None
+        under = partial(
+            fit,
+            seen=then,
+            rng=rng,
+            span=self._span,
+            drift_rad=self._drift_rad,
+            reference=previous_setting,
+        )
+        posterior = under(
+            self._models[model], previous=former.posterior if former is not None else None
+        )
+        aged = then.aged(self._drift_rad)
+        for looser in range(model + 1, len(self._models)):
+            if not recollection.is_suspicious(posterior, aged):
+                break
+            other = under(self._models[looser])
+            if recollection.is_refuted(posterior, other, aged):
+                model, posterior = looser, other
         best = design.recommend(posterior, rng, self._span, previous_setting)
-        return _Belief(study_name, numbers, posterior, best)
+        return _Belief(study_name, numbers, model, posterior, best)
+
+    def _is_recalled(self, belief: _Belief) -> bool:
+        """Whether an earlier alignment is still believed."""
+        return belief.model < len(self._models) - 1
 
     def _next_photons(self, photons: float) -> int:
         wanted = np.clip(GROWTH * photons, self._first_photons, self._most_photons)

@@ -60,7 +60,7 @@ def design(case: Case, twin: Twin) -> list[Step]:
     )
     residual = _residual(chain, truth, aligned)
     visibility = float(truth.visibility[0])
-    known = np.diag(chain.log_prior(truth)[2])
+    known = chain.log_prior(truth)[2][0]
     each_s = twin.options.settle_s + PHOTONS_EACH / twin.detections_hz
     steps: list[Step] = []
     while len(steps) < MOST_SETTINGS and (not steps or steps[-1].excess > WANTED_EXCESS):
