@@ -78,7 +78,7 @@ def test_what_the_instrument_may_not_do_is_no_part_of_the_range() -> None:
 
 
 def test_a_curve_that_the_instrument_cannot_follow_anywhere_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"known from 1\.2 to 25 V, the instrument goes from 0 to 1"):
+    with pytest.raises(ValueError, match="the instrument goes from 0 to 1"):
         in_unit_of(CELL, Output().actuator(maximum_v=1.0))
 
 
