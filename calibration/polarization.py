@@ -185,13 +185,15 @@ class PolarizationStage:
         self, space: Mapping[str, FloatDistribution], warm: Mapping[str, Any] | None
     ) -> Sequence[SearchBuilder]:
         """Put the searches in the order in which they are tried."""
+        period = self._settings.period
+        has_room = all(each.high - each.low >= (period or 0.0) for each in space.values())
 
         def model(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
             return self._model(space, warm)
 
         def descent(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
             sampler = CoordinateDescentSampler(
-                space, setting, periods=2 * self._settings.half_wave_v, seed=self._seed
+                space, setting, periods=period or 1.0, seed=self._seed
             )
             return DescentSearch(sampler, space, self._settings.target_excess)
 
@@ -201,8 +203,8 @@ class PolarizationStage:
         def tpe(setting: Setting, past: Sequence[FrozenTrial]) -> Search:
             return self._stock("tpe", TPESampler(seed=self._seed), space)
 
-        # A rotating wave plate is no sinusoid of its angle: the descent cannot follow it.
-        rescue = (descent, evolution) if self._settings.actuator == "squeezers" else (evolution,)
+        # The descent needs a whole period of a sinusoid, which a rotating wave plate is not.
+        rescue = (descent, evolution) if period is not None and has_room else (evolution,)
         return {"model": (model, *rescue), "tpe": (tpe,), "cma-es": (evolution,)}[
             self._settings.sampler
         ]

@@ -1,6 +1,6 @@
 """What the polarization stage turns, how it searches, and what it may spend."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -8,13 +8,28 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from calibration.chain import Chain
 from calibration.metering import Rules
 from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
+from calibration.variable_retarders import HALF_WAVE_WAVES, VariableRetarderChain
+from calibration.wave_plate_stack import WavePlateStack
 from calibration.wave_plates import DEFAULT_RETARDANCE_WAVES, WavePlateChain
 
-OWN_SETTINGS = {
-    "squeezers": ("half_wave_v", "azimuth_deg", "scale_sigma", "azimuth_sigma_deg"),
+Actuator = Literal["squeezers", "retarders", "paddles", "wave-plates"]
+
+OWN_SETTINGS: Mapping[Actuator, tuple[str, ...]] = {
+    "squeezers": ("azimuth_deg", "half_wave_v", "scale_sigma", "azimuth_sigma_deg"),
+    "retarders": ("azimuth_deg", "scale_sigma", "azimuth_sigma_deg", "offset_sigma_waves"),
     "paddles": ("retardance_waves", "retardance_sigma_waves", "twist", "twist_sigma"),
+    "wave-plates": ("retardance_waves", "retardance_sigma_waves", "zero_deg", "homing_sigma_deg"),
 }
-"""Settings that mean something to one kind of controller only."""
+"""Settings that mean something to some kinds of controller only; the first tells how many parts a
+controller has."""
+
+PARTS: Mapping[Actuator, str] = {
+    "squeezers": "retarders",
+    "retarders": "retarders",
+    "paddles": "paddles",
+    "wave-plates": "wave plates",
+}
+"""What a controller's parts are called."""
 
 
 class PolarizationSettings(BaseModel):
@@ -25,9 +40,11 @@ class PolarizationSettings(BaseModel):
     knobs: tuple[str, ...] = Field(
         min_length=1, description="Retarders, in the order in which light passes them."
     )
-    actuator: Literal["squeezers", "paddles"] = Field(
+    actuator: Actuator = Field(
         "squeezers",
-        description="What the knobs drive: retardances by voltage, or wave plates by angle.",
+        description="What the knobs drive: squeezers by voltage, liquid-crystal or other variable "
+        "retarders by nominal retardance (knobs in waves), fibre paddles or bulk wave plates by "
+        "angle.",
     )
     sampler: Literal["model", "tpe", "cma-es"] = "model"
     target_excess: float = Field(
@@ -50,14 +67,26 @@ class PolarizationSettings(BaseModel):
         DEFAULT_AZIMUTH_DEG, description="Nominal Stokes azimuths of the retarders, degrees."
     )
     scale_sigma: float = Field(
-        0.06, gt=0, description="Relative uncertainty of the half-wave voltages."
+        0.06, gt=0, description="Relative uncertainty of half-wave voltages or retardances."
     )
     azimuth_sigma_deg: float = Field(6.0, gt=0, description="Uncertainty of the azimuths, degrees.")
-    retardance_waves: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        DEFAULT_RETARDANCE_WAVES, description="Nominal retardances of the paddles, in waves."
+    offset_sigma_waves: float = Field(
+        0.03, gt=0, description="Uncertainty of a variable retarder's residual retardance, waves."
     )
-    retardance_sigma_waves: float = Field(
-        0.02, gt=0, description="Uncertainty of the retardances, in waves."
+    retardance_waves: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        DEFAULT_RETARDANCE_WAVES, description="Nominal retardances of the plates, in waves."
+    )
+    retardance_sigma_waves: float | None = Field(
+        None,
+        gt=0,
+        description="Uncertainty of the retardances, in waves; by default 0.02 of paddles and 0.01 "
+        "of wave plates.",
+    )
+    zero_deg: tuple[float, ...] | None = Field(
+        None, description="Angles at which the plates' axes lie horizontally; by default 0."
+    )
+    homing_sigma_deg: float = Field(
+        1.5, gt=0, le=10, description="Uncertainty of each plate's angle, degrees."
     )
     twist: float = Field(
         0.04, ge=0, lt=1, description="Share of a turn that the axis lags behind its paddle."
@@ -66,54 +95,83 @@ class PolarizationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
-        for kind, names in OWN_SETTINGS.items():
-            foreign = [name for name in names if name in self.model_fields_set]
-            if kind != self.actuator and foreign:
-                raise ValueError(
-                    f"{', '.join(foreign)} belongs to actuator {kind!r}, but the actuator is "
-                    f"{self.actuator!r}; leave it out or change the actuator"
-                )
-        if self.sampler == "model" and not self.channels == len(self.knobs) >= 3:
-            what, key = (
-                ("retarders", "azimuth_deg")
-                if self.actuator == "squeezers"
-                else ("paddles", "retardance_waves")
-            )
+        own = OWN_SETTINGS[self.actuator]
+        others = {name for names in OWN_SETTINGS.values() for name in names}.difference(own)
+        foreign = sorted(others & self.model_fields_set)
+        if foreign:
+            owners = [repr(k) for k, names in OWN_SETTINGS.items() if set(foreign) & set(names)]
             raise ValueError(
-                f"sampler 'model' knows {self.channels} {what} ({key}) but {len(self.knobs)} "
+                f"{', '.join(foreign)} belongs to actuator {' or '.join(owners)}, but the actuator "
+                f"is {self.actuator!r}; leave it out or change the actuator"
+            )
+        if self.sampler == "model" and not self.channels == len(self.knobs) >= 3:
+            parts = PARTS[self.actuator]
+            raise ValueError(
+                f"sampler 'model' knows {self.channels} {parts} ({own[0]}) but {len(self.knobs)} "
                 "knobs are named; name one knob per retarder, three or more, in the order of the "
                 "light, or choose sampler 'cma-es'"
+            )
+        if self.zero_deg is not None and len(self.zero_deg) != self.channels:
+            raise ValueError(
+                f"zero_deg names {len(self.zero_deg)} angles for {self.channels} wave plates; "
+                "give one per plate, or leave it out if all are 0"
             )
         return self
 
     @property
     def channels(self) -> int:
         """Number of retarders that the model describes."""
-        own = self.azimuth_deg if self.actuator == "squeezers" else self.retardance_waves
-        return len(own)
+        return len(getattr(self, OWN_SETTINGS[self.actuator][0]))
+
+    @property
+    def period(self) -> float | None:
+        """Period of the QBER, a sinusoid, in each knob; None where it is none."""
+        match self.actuator:
+            case "squeezers":
+                return 2 * self.half_wave_v
+            case "retarders":
+                return 2 * HALF_WAVE_WAVES
+            case "paddles" | "wave-plates":
+                return None
 
     def chain(self, centre: Sequence[float]) -> Chain:
         """Describe the controller before anything is measured.
 
         Args:
-            centre: Middle of each knob's range, V or degrees.
+            centre: Middle of each knob's range, in the knob's unit.
         """
-        if self.actuator == "paddles":
-            return WavePlateChain.nominal(
-                self.retardance_waves,
-                centre_deg=centre,
-                retardance_sigma_waves=self.retardance_sigma_waves,
-                twist=self.twist,
-                twist_sigma=self.twist_sigma,
-            )
-        return RetarderChain.nominal(
-            self.half_wave_v,
-            azimuth_deg=self.azimuth_deg,
-            centre_v=centre,
-            prior=prior_of_widths(
-                self.channels, scale=self.scale_sigma, azimuth_deg=self.azimuth_sigma_deg
-            ),
-        )
+        match self.actuator:
+            case "squeezers":
+                return RetarderChain.nominal(
+                    self.half_wave_v,
+                    azimuth_deg=self.azimuth_deg,
+                    centre_v=centre,
+                    prior=prior_of_widths(
+                        self.channels, scale=self.scale_sigma, azimuth_deg=self.azimuth_sigma_deg
+                    ),
+                )
+            case "retarders":
+                return VariableRetarderChain.of_cells(
+                    self.azimuth_deg,
+                    scale_sigma=self.scale_sigma,
+                    azimuth_sigma_deg=self.azimuth_sigma_deg,
+                    offset_sigma_waves=self.offset_sigma_waves,
+                )
+            case "paddles":
+                return WavePlateChain.nominal(
+                    self.retardance_waves,
+                    centre_deg=centre,
+                    retardance_sigma_waves=self.retardance_sigma_waves or 0.02,
+                    twist=self.twist,
+                    twist_sigma=self.twist_sigma,
+                )
+            case "wave-plates":
+                return WavePlateStack.homed(
+                    self.retardance_waves,
+                    zero_deg=0.0 if self.zero_deg is None else self.zero_deg,
+                    retardance_sigma_waves=self.retardance_sigma_waves or 0.01,
+                    homing_sigma_deg=self.homing_sigma_deg,
+                )
 
     def rules(self) -> Rules:
         """Give the part that concerns every stage."""

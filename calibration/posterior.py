@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 from calibration.chain import Chain
 from calibration.parameters import Parameters, Prior
 from calibration.retarders import RetarderChain
+from calibration.variable_retarders import VariableRetarderChain
+from calibration.wave_plate_stack import WavePlateStack
 from calibration.wave_plates import WavePlateChain
 
 Array = NDArray[np.float64]
 
-MODELS: dict[str, type[Chain]] = {each.kind: each for each in (RetarderChain, WavePlateChain)}
+MODELS: dict[str, type[Chain]] = {
+    each.kind: each
+    for each in (RetarderChain, VariableRetarderChain, WavePlateChain, WavePlateStack)
+}
 """Models of controllers, by the name under which they are stored."""
 
 STARTS = 100

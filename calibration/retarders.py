@@ -127,20 +127,22 @@ def prior_of_widths(
     *,
     scale: float = 0.06,
     azimuth_deg: float = 6.0,
+    offset_rad: float = np.inf,
     floor: float = 0.008,
     floor_log_sigma: float = 0.6,
 ) -> Prior:
-    """Describe beliefs about a characterised controller with unknown offsets.
+    """Describe beliefs about a characterised controller, by default one with unknown offsets.
 
     Args:
         channels: Number of retarders K, at least 3.
         scale: Standard deviation of the relative error of the retardance per volt.
         azimuth_deg: Standard deviation of the Stokes azimuth errors, degrees.
+        offset_rad: Standard deviation of the retardances at the centre voltage, rad.
         floor: Median QBER at perfect alignment, 0 to 0.5.
         floor_log_sigma: Standard deviation of its natural logarithm.
     """
     sizes = [channels, channels - 2, channels - 1, 1]
-    sigma = [scale, np.inf, np.radians(azimuth_deg), floor_log_sigma]
+    sigma = [scale, offset_rad, np.radians(azimuth_deg), floor_log_sigma]
     mean = np.zeros(sum(sizes))
     mean[-1] = np.log(floor)
     return Prior(mean, np.repeat(1 / np.square(sigma), sizes))

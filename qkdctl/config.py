@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from calibration.delay import DelaySettings
 from calibration.phase_settings import PhaseSettings
 from calibration.polarization import PolarizationSettings
+from drivers.calibration_curve import CalibrationCurve
 from drivers.registry import Options, driver_entry
 from qkdctl.names import Name, State
 from qkdctl.pause_config import PausingConfig, WatchConfig
@@ -136,11 +137,31 @@ class LightConfig(Model):
     attenuation_db: float = Field(ge=0, description="Attenuation while light is on, dB.")
 
 
+class CurveConfig(Model):
+    """What an output brings about, from a data sheet or a measurement, point by point."""
+
+    unit: str = Field(min_length=1, description="Unit of the values, and of the knob.")
+    drive: tuple[float, ...] = Field(description="In the instrument's unit, rising.")
+    value: tuple[float, ...] = Field(description="As many, rising or falling.")
+
+    @model_validator(mode="after")
+    def _is_a_curve(self) -> Self:
+        self.curve()
+        return self
+
+    def curve(self) -> CalibrationCurve:
+        """Give the curve itself."""
+        return CalibrationCurve(self.drive, self.value, self.unit)
+
+
 class KnobConfig(Model):
     """One scalar that an optimiser may set."""
 
     instrument: Name
     channel: str
+    curve: CurveConfig | None = Field(
+        None, description="Puts the knob in another unit than the instrument's."
+    )
     minimum: float
     maximum: float
     resolution: float = Field(0.0, ge=0)
@@ -450,7 +471,7 @@ def _check_alignment(testbed: Testbed, where: str) -> list[Problem]:
         what = f"has no place in a link of encoding {encoding!r}"
         return [Problem(f"{where}: stages.{other}", what, "remove it, or correct link.encoding")]
     key = "stages.polarization.knobs" if needed == "polarization" else "stages.phase.knob"
-    return [
+    return _check_retarders(testbed, where) + [
         Problem(
             f"{where}: {key}",
             f"there is no knob {name!r}",
@@ -458,6 +479,24 @@ def _check_alignment(testbed: Testbed, where: str) -> list[Problem]:
         )
         for name in testbed.alignment.knobs
         if name not in testbed.knobs
+    ]
+
+
+def _check_retarders(testbed: Testbed, where: str) -> list[Problem]:
+    """Check that the knobs of variable retarders say how much they retard."""
+    stage = testbed.stages.polarization
+    if stage is None or stage.actuator != "retarders":
+        return []
+    knobs = {name: testbed.knobs[name] for name in stage.knobs if name in testbed.knobs}
+    return [
+        Problem(
+            f"{where}: knobs.{name}",
+            "drives a variable retarder and does not say its retardance",
+            f'add [knobs.{name}.curve] with unit = "waves", the cell\'s voltages as drive and its '
+            "retardances as value; limits are in waves too",
+        )
+        for name, knob in knobs.items()
+        if knob.curve is None or knob.curve.unit != "waves"
     ]
 
 

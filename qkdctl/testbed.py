@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from calibration.clicks import Window
+from drivers.calibration_curve import in_unit_of
 from drivers.errors import InstrumentError, SettingError
 from drivers.knob import Knob, KnobLimits, set_together
 from drivers.registry import driver_entry
@@ -261,7 +262,12 @@ class OpenTestbed:
                 f"have; channels are: {offered}",
             )
         actuator = actuators[config.channel]
-        said = config.model_dump(exclude={"instrument", "channel"}, exclude_none=True)
+        if config.curve is not None:
+            try:
+                actuator = in_unit_of(config.curve.curve(), actuator)
+            except ValueError as exc:
+                raise SettingError(name, str(exc)) from None
+        said = config.model_dump(exclude={"instrument", "channel", "curve"}, exclude_none=True)
         limits = KnobLimits(unit=actuator.unit, **{"settle_s": actuator.settle_s, **said})
         return Knob(name, actuator, limits)
 

@@ -118,7 +118,7 @@ def test_the_model_sampler_wants_one_knob_per_retarder(tmp_path: Path) -> None:
     [
         ("[0.25, 0.5, 0.25]", "[0.25, 0.5]", "knows 2 paddles (retardance_waves) but 3 knobs"),
         ("[0.25, 0.5, 0.25]", "[0.25, 1.5, 0.25]", "retardance_waves.1: Input should be less"),
-        ('actuator = "paddles"', 'actuator = "paddle"', "'squeezers' or 'paddles'"),
+        ('actuator = "paddles"', 'actuator = "paddle"', "'paddles' or 'wave-plates'"),
         ('actuator = "paddles"', "", "belongs to actuator 'paddles'"),
         ('sampler = "model"', "half_wave_v = 2.5", "half_wave_v belongs to actuator 'squeezers'"),
         ("retardance_sigma_waves = 0.02", "retardance_sigma_waves = 0", "greater than 0"),
