@@ -86,7 +86,7 @@ def fit_multinomial(
     best = minimize(cost, start, jac=gradient, hess=information, method="trust-exact").x
     return MultinomialFit(
         np.asarray(best),
-        np.linalg.inv(information(best)),
+        np.asarray(np.linalg.inv(information(best)), dtype=np.float64),
         _misfit(shares(best)[0], counts, len(start)),
     )
 

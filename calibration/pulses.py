@@ -89,18 +89,19 @@ class PulseReader:
 
     def _count(self, seen: Sequence[TimeTags]) -> PulseCounts:
         delays_ps = self.source.delays_ps()
-        counts, edge, periods = 0, np.zeros(len(STATES)), 0.0
+        edge, windows = np.zeros(len(STATES)), []
         for tags in seen:
-            window = fold(tags, self.pattern, self.inputs, delays_ps, self.gate_ps, 0.0)
-            refuse_unusable(window)
-            counts = counts + window.clicks
+            windows.append(fold(tags, self.pattern, self.inputs, delays_ps, self.gate_ps, 0.0))
+            refuse_unusable(windows[-1])
             edge += [self._at_edge(tags, each, delays_ps[each]) for each in STATES]
-            periods += tags.duration_s * self.pattern.clock_hz / self.pattern.period
+        counts = np.sum([window.clicks for window in windows], axis=0)
+        duration_s = sum(tags.duration_s for tags in seen)
+        periods = duration_s * self.pattern.clock_hz / self.pattern.period
         gate_share = self.gate_ps / self.pattern.slot_ps
         inside = gate_share / (1 - 2 * EDGE) if gate_share <= 2 * EDGE else 0.0
         return PulseCounts(
-            np.asarray(counts),
-            self._exposure(np.asarray(counts), periods),
+            counts,
+            self._exposure(counts, periods),
             edge * inside / self.pattern.period,
         )
 

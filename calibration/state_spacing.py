@@ -144,9 +144,12 @@ def fit_states(looks: Sequence[StateLook], knowledge: Knowledge) -> StateFit:
 
 
 class _Model:
-    """The parameters, in order: a turn of each look, a scale, scales and places of V, D and A,
-    logarithms of the efficiencies of V, D and A over that of H, log odds of the visibility, and
-    half the difference of these between the bases."""
+    """Shares of clicks over the parameters.
+
+    These are, in order: a turn of each look; a scale, common to all drives; scales of their own
+    and places of V, D and A; logarithms of the efficiencies of V, D and A over that of H; log odds
+    of the visibility; half the difference of these between the bases.
+    """
 
     def __init__(self, looks: Sequence[StateLook], knowledge: Knowledge) -> None:
         self._looks = looks
