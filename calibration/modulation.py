@@ -55,7 +55,7 @@ class ModulationProcedure:
         knobs = [knob for part in parts for knob in part.knobs]
         self._start = {knob: start[knob] for knob in knobs}
         self._in_force = dict(self._start)
-        self._latest: Look | None = None
+        self._looks: list[Look] = []
 
     @property
     def figure_name(self) -> str:
@@ -78,8 +78,8 @@ class ModulationProcedure:
         Raises:
             PreconditionError: The states are not to be told apart.
         """
-        self._latest = await self._look(account, self._settings.figure_photons)
-        figures = await asyncio.to_thread(self._figures, self._latest)
+        self._looks = [await self._look(account, self._settings.figure_photons)]
+        figures = await asyncio.to_thread(self._figures, self._looks[0])
         if len(figures) == 1:
             return figures[0]
         for part, figure in zip(self._parts, figures, strict=True):
@@ -101,14 +101,14 @@ class ModulationProcedure:
         Raises:
             PreconditionError: A drive lies beyond the limits of its knob.
         """
-        looks = [self._latest] if self._latest is not None else []
+        looks = list(self._looks)
         for move in range(MOVES):
             wanted = await asyncio.to_thread(self._propose, looks)
             self._in_force = await account.patiently(partial(self._bench.apply, wanted))
             if move < MOVES - 1:
                 looks.append(await self._look(account, self._settings.photons_per_setting))
                 account.tell(_settings_text(self._in_force), self._in_force)
-        remarks = [await asyncio.to_thread(part.remark, looks[-1]) for part in self._parts]
+        remarks = [await asyncio.to_thread(part.remark, looks) for part in self._parts]
         return "; ".join([_settings_text(self._in_force), *filter(None, remarks)])
 
     def is_worse(self, before: Figure, after: Figure) -> bool:

@@ -81,7 +81,7 @@ class Part(Protocol):
         """
         ...
 
-    def remark(self, look: Look) -> str:
+    def remark(self, looks: Sequence[Look]) -> str:
         """Return what else the operator should know, or nothing."""
         ...
 
@@ -124,16 +124,17 @@ class StatesPart:
             for state, knob in self._by_state.items()
         }
 
-    def remark(self, look: Look) -> str:
-        """Compare the brightness of the states: a phase's drive does not change it."""
-        fit = self._fit([look], self._knowledge.of_nothing())
+    def remark(self, looks: Sequence[Look]) -> str:
+        """Name the half-wave voltage, and compare the states' brightness: no drive changes that."""
+        fit = self._fit(looks, self._knowledge)
+        said = f"half-wave voltage {self._half_wave_v / float(fit.gain[0]):.3f} V"
         spread = 100 * (fit.brightness.max() - fit.brightness.min())
         if spread < self._settings.brightness_percent + 300 * fit.brightness_sigma:
-            return ""
+            return said
         brightest = STATES[int(fit.brightness.argmax())]
         return (
-            f"states differ in brightness by {spread:.1f} %, {brightest} is the brightest: a side "
-            "channel that no drive of the phase removes (loss or bias of the modulator?)"
+            f"{said}; states differ in brightness by {spread:.1f} %, {brightest} is the brightest: "
+            "a side channel that no drive of theirs removes (loss in the modulator?)"
         )
 
     def _fit(self, looks: Sequence[Look], knowledge: Knowledge) -> StateFit:
@@ -226,7 +227,7 @@ class IntensitiesPart:
         """Return drives by the curve that fits all looks."""
         return {knob: self._drive_v(looks, name, knob) for name, knob in self._by_name.items()}
 
-    def remark(self, look: Look) -> str:
+    def remark(self, looks: Sequence[Look]) -> str:
         """Have nothing to add."""
         return ""
 
