@@ -24,6 +24,6 @@ class ModulationSettings(StageBudget):
     brightness_percent: float = Field(
         2.0, gt=0, le=100, description="Differences in brightness between states told about."
     )
-    figure_photons: int = Field(1_500_000, ge=1000, description="Detections for the figure.")
+    figure_photons: int = Field(2_000_000, ge=1000, description="Detections for the figure.")
     photons_per_setting: int = Field(500_000, ge=1000, description="Detections on the way.")
     max_photons: int = Field(10_000_000, ge=1, description="Detections, everything counted.")

@@ -23,10 +23,25 @@ def test_a_fresh(run_laboratory: Run) -> None:
         seen["second"] = await laboratory.calibrate()
 
     import time, numpy as np
-    t=time.time()
+
+    t = time.time()
     laboratory = run_laboratory(story, example=FOUR_PHASE)
-    print(time.time()-t)
-    for r in seen["first"]["results"]+seen["second"]["results"]:
-        print(r["stage"], r["outcome"], r["reason"], r["photons"], r["duration_s"], r.get("figure"), r["setting"])
-    print(seen["truth"]["excess_pp"], np.degrees(seen["rad"]), seen["mean"][3]/seen["mean"][0], laboratory.truth_at_end["violations"], laboratory.bench.twin.levels.half_wave_v)
+    print(time.time() - t)
+    for r in seen["first"]["results"] + seen["second"]["results"]:
+        print(
+            r["stage"],
+            r["outcome"],
+            r["reason"],
+            r["photons"],
+            r["duration_s"],
+            r.get("figure"),
+            r["setting"],
+        )
+    print(
+        seen["truth"]["excess_pp"],
+        np.degrees(seen["rad"]),
+        seen["mean"][3] / seen["mean"][0],
+        laboratory.truth_at_end["violations"],
+        laboratory.bench.twin.levels.half_wave_v,
+    )
     assert 0
