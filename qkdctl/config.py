@@ -21,6 +21,7 @@ from qkdctl.signal_config import (
     AttenuationConfig,
     BiasConfig,
     DetectorConfig,
+    ModulationConfig,
     signal_mistakes,
 )
 
@@ -213,6 +214,7 @@ class StagesConfig(Model):
     bias: BiasConfig | None = None
     delay: DelaySettings | None = None
     detector: DetectorConfig | None = None
+    modulation: ModulationConfig | None = None
     polarization: PolarizationConfig | None = None
     phase: PhaseConfig | None = None
 
@@ -247,7 +249,14 @@ class SimulationConfig(Model):
     z_share: float = Field(0.5, gt=0, lt=1, description="Light that goes to basis Z.")
     half_wave_v: float = Field(12.0, gt=0, description="Of the phase shifter, nominal, V.")
     half_wave_spread: float = Field(
-        0.1, ge=0, lt=1, description="Largest relative error of that; the true one is drawn."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Largest relative error of that, and of the drives of stages.modulation; the "
+        "true ones are drawn.",
+    )
+    state_loss_db: dict[State, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="What a state loses more than the brightest one, dB."
     )
     bins_per_slot: int = Field(5, ge=3, le=101, description="Slot over interferometer delay; odd.")
     delays_ps: dict[State, float] = Field(default_factory=dict)

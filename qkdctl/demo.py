@@ -210,13 +210,18 @@ def _calibrate(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> No
         label = progress["phase"] if is_aligning else progress["stage"]
         say(f"{label:<11} {_progress_line(progress)}")
     story.mark("calibrated")
-    for result in stream.result["results"][:-1]:
-        say(f"{result['stage']:<11} {result['outcome']}: {result['reason']}")
-    story.result = stream.result["results"][-1]
-    if story.result["outcome"] != "accepted":
-        raise DemoError(
-            f"the calibration ended {story.result['outcome']}: {story.result['reason']}"
-        )
+    results = stream.result["results"]
+    aligned = [
+        result
+        for result in results
+        if result.get("stage") == story.stage and result["outcome"] == "accepted"
+    ]
+    if results[-1]["outcome"] not in {"accepted", "skipped"} or not aligned:
+        raise DemoError(f"the calibration ended {results[-1]['outcome']}: {results[-1]['reason']}")
+    story.result = aligned[-1]
+    for result in results:
+        if result is not story.result:
+            say(f"{result['stage']:<11} {result['outcome']}: {result['reason']}")
     say(f"accepted    {story.result['reason']}")
     if story.result["expected_excess"] is not None:
         say(f"limit       {_limit_line(story.result)}")

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from calibration.attenuation import AttenuationSettings
 from calibration.bias import BiasSettings
 from calibration.clicks import STATES
 from calibration.detector import DetectorSettings
+from calibration.modulation_settings import ModulationSettings
 from qkdctl.names import Name, State
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 Mistake = tuple[str, str, str]
 """Key in the file, what is wrong with it, and the cure."""
+
+LEAST_LEVEL = 0.01
+"""Level, over the signal, below which a drive has no say: extinction and bias make it."""
 
 
 class AttenuationConfig(AttenuationSettings):
@@ -51,6 +55,30 @@ class DetectorConfig(DetectorSettings):
         return self
 
 
+class ModulationConfig(ModulationSettings):
+    """The modulation stage, and the knobs of the drives of states and of intensities."""
+
+    states: dict[State, Name] = Field(default_factory=dict)
+    intensities: dict[Name, Name] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not (self.states or self.intensities):
+            raise ValueError("name the knobs of states, of intensities, or of both")
+        if "H" in self.states:
+            raise ValueError("states must not name H: it is the reference and stays where it is")
+        if self.states and self.half_wave_v is None:
+            raise ValueError("states need half_wave_v: the drive for half the circle, nominal")
+        if self.intensities and self.intensity_half_wave_v is None:
+            raise ValueError(
+                "intensities need intensity_half_wave_v: the drive from null to peak, nominal"
+            )
+        knobs = [*self.states.values(), *self.intensities.values()]
+        if len(set(knobs)) < len(knobs):
+            raise ValueError("a knob drives two of the states and intensities; give each its own")
+        return self
+
+
 def signal_mistakes(testbed: "Testbed") -> Iterator[Mistake]:
     """Find what these stages name and need that is not there."""
     stages = testbed.stages
@@ -69,6 +97,8 @@ def signal_mistakes(testbed: "Testbed") -> Iterator[Mistake]:
     if stages.detector is not None:
         named = list(stages.detector.knobs.values())
         yield from _missing("stages.detector.knobs", "knob", named, testbed.knobs)
+    if stages.modulation is not None:
+        yield from _modulation_mistakes(testbed, stages.modulation)
 
 
 def _bias_mistakes(testbed: "Testbed", bias: BiasConfig) -> Iterator[Mistake]:
@@ -83,6 +113,37 @@ def _bias_mistakes(testbed: "Testbed", bias: BiasConfig) -> Iterator[Mistake]:
     if bias.vacuum == signal or bias.vacuum not in sent:
         what = f"the pattern sends no intensity {bias.vacuum!r} beside the signal"
         yield "stages.bias.vacuum", what, "name the intensity whose pulses should be empty"
+
+
+def _modulation_mistakes(testbed: "Testbed", modulation: ModulationConfig) -> Iterator[Mistake]:
+    yield from _pattern_only("stages.modulation", testbed)
+    for part, knobs in (("states", modulation.states), ("intensities", modulation.intensities)):
+        key = f"stages.modulation.{part}"
+        yield from _missing(key, "knob", list(knobs.values()), testbed.knobs)
+    if modulation.states and testbed.link.encoding == "time-bin":
+        what = "time-bin makes H and V by intensity: there is no angle between the states to drive"
+        yield "stages.modulation.states", what, "remove it"
+    for name in modulation.intensities:
+        if mistake := _level_mistake(testbed, name):
+            yield f"stages.modulation.intensities.{name}", *mistake
+
+
+def _level_mistake(testbed: "Testbed", name: str) -> tuple[str, str] | None:
+    """Tell what keeps an intensity's level from being driven: problem and cure."""
+    levels, sent = testbed.link.intensities, testbed.link.pattern.intensities
+    signal = next(iter(levels))
+    if name == signal:
+        return "the signal is what levels are compared with", "set it by stages.attenuation"
+    if name not in sent:
+        return (
+            f"the pattern sends no intensity {name!r}",
+            f"name one of {', '.join(dict.fromkeys(sent))}",
+        )
+    if levels[name] < LEAST_LEVEL * levels[signal]:
+        return "its pulses are as empty as the modulator's null", "leave it to stages.bias"
+    if levels[name] >= levels[signal]:
+        return f"it is no darker than {signal!r}, the peak", "correct link.intensities"
+    return None
 
 
 def _pattern_only(key: str, testbed: "Testbed") -> Iterator[Mistake]:

@@ -12,6 +12,9 @@ from calibration.detector import DetectorProcedure
 from calibration.extinction import brightness_in_doubt
 from calibration.folding import Pattern
 from calibration.link_model import link_model
+from calibration.modulation import ModulationProcedure
+from calibration.modulation_parts import IntensitiesPart, Part, StatesPart
+from calibration.pulses import PulseReader
 from calibration.signal_run import Figure, Procedure, SignalResult
 from calibration.slots import SlotReader
 from qkdctl.config import Testbed
@@ -113,13 +116,27 @@ def _detector(ground: Ground) -> Procedure:
     )
 
 
+def _modulation(ground: Ground) -> Procedure:
+    settings, bench = _present(ground.config.stages.modulation), SignalBench(ground.bench)
+    pattern, inputs = ground.pattern, ground.config.receiver.inputs
+    parts: list[Part] = []
+    if settings.states:
+        parts.append(StatesPart(settings, bench, settings.states))
+    if settings.intensities:
+        names, levels = pattern.intensity_names, ground.config.link.intensities
+        parts.append(IntensitiesPart(settings, bench, settings.intensities, names, levels))
+    reader = PulseReader(bench, pattern, inputs, ground.gate_share * pattern.slot_ps)
+    return ModulationProcedure(settings, reader, bench, ground.start, parts)
+
+
 SIGNAL_STAGES: Mapping[str, Callable[[Ground], Procedure]] = {
     "attenuation": _attenuation,
     "bias": _bias,
     "delay": _delay,
     "detector": _detector,
+    "modulation": _modulation,
 }
-"""Every stage before the alignment, in dependency order."""
+"""Every stage but the aligning one, in dependency order."""
 
 
 def _present(settings: Settings | None) -> Settings:

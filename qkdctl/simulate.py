@@ -5,10 +5,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import tomlkit
 
 from calibration.clicks import STATES
@@ -28,6 +30,7 @@ from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
 from sim.control import ask as ask_bench
 from sim.control import serve_control
 from sim.fibre import FibreSettings
+from sim.levels import LevelSettings
 from sim.modulator import ModulatorSettings
 from sim.paddles import PaddleSettings
 from sim.phase_drift import PhaseDriftSettings
@@ -105,8 +108,8 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     instruments = []
     for name, entry in config.instruments.items():
         try:
-            is_on_link = name in _on_link(config)
-            instruments.append(_instrument(name, entry, is_on_link=is_on_link))
+            role = name in _on_link(config), _levels(config).get(name)
+            instruments.append(_instrument(name, entry, *role))
         except _NotSimulatedError as exc:
             cure = "leave it out of a file that is to be simulated"
             raise TestbedFileError(
@@ -171,14 +174,18 @@ class _NotSimulatedError(Exception):
     """There is no simulated instrument of this kind, or not behind this wire."""
 
 
-def _instrument(name: str, entry: InstrumentConfig, *, is_on_link: bool) -> SimulatedInstrument:
+def _instrument(
+    name: str, entry: InstrumentConfig, is_on_link: bool, level: str | None
+) -> SimulatedInstrument:
     scheme = entry.resource.partition(":")[0]
     transport = TRANSPORTS.get(scheme)
     if transport is None:
         offered = ", ".join(TRANSPORTS)
         raise _NotSimulatedError(f"no simulated wire for {scheme!r}; there are {offered}")
     try:
-        settings, limits = simulated_unit(entry.kind, entry.options, is_on_link=is_on_link)
+        settings, limits = simulated_unit(
+            entry.kind, entry.options, is_on_link=is_on_link, level=level
+        )
         return SimulatedInstrument(name, settings, transport, limits)
     except KeyError:
         what = f"there is no simulated instrument of kind {entry.kind!r}"
@@ -200,6 +207,16 @@ def _on_link(config: Testbed) -> set[str]:
     return named
 
 
+def _levels(config: Testbed) -> dict[str, str]:
+    """Name the drive of Alice's source that an instrument's voltage is, by instrument."""
+    modulation = config.stages.modulation
+    if modulation is None:
+        return {}
+    named = {f"state {state}": knob for state, knob in modulation.states.items()}
+    named |= {f"intensity {name}": knob for name, knob in modulation.intensities.items()}
+    return {config.knobs[knob].instrument: level for level, knob in named.items()}
+
+
 def _twin(config: Testbed) -> TwinSettings:
     link, simulation = config.link, config.simulation
     source = SourceSettings(
@@ -219,6 +236,7 @@ def _twin(config: Testbed) -> TwinSettings:
             ),
             receiver=_receiver(config, STATES),
             modulator=_modulator(config),
+            levels=_level_settings(config),
             laser_offset_db=simulation.laser_offset_db,
             loss_db=simulation.loss_db,
             nominal_attenuation_db=config.light.attenuation_db,
@@ -237,6 +255,7 @@ def _twin(config: Testbed) -> TwinSettings:
         bins_per_slot=simulation.bins_per_slot,
         receiver=_receiver(config, detectors),
         modulator=_modulator(config),
+        levels=_level_settings(config),
         laser_offset_db=simulation.laser_offset_db,
         loss_db=simulation.loss_db,
         nominal_attenuation_db=config.light.attenuation_db,
@@ -250,6 +269,19 @@ def _modulator(config: Testbed) -> ModulatorSettings:
         null_v=simulation.modulator_null_v,
         drift_v_per_hour=simulation.modulator_drift_v_per_hour,
         extinction_db=simulation.modulator_extinction_db,
+    )
+
+
+def _level_settings(config: Testbed) -> LevelSettings:
+    simulation, stage = config.simulation, config.stages.modulation
+    loss_db = np.array([simulation.state_loss_db.get(state, 0.0) for state in STATES])
+    settings = LevelSettings(spread=simulation.half_wave_spread, state_loss_db=loss_db)
+    if stage is None:
+        return settings
+    return replace(
+        settings,
+        half_wave_v=stage.half_wave_v or settings.half_wave_v,
+        intensity_half_wave_v=stage.intensity_half_wave_v or settings.intensity_half_wave_v,
     )
 
 

@@ -1,6 +1,7 @@
 """Which simulated unit stands in for each kind of instrument, set up as its options say."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drivers.attenuators.hp_8156a import Hp8156aOptions
@@ -51,11 +52,14 @@ from sim.instruments.timetagger import TimeTaggerSettings
 from sim.instruments.websq import WebSqSettings
 from sim.record import Limits
 
+LevelDriver = Gs200Settings | Keysight33500Settings | SdgSettings | Sim928Settings
+"""Voltage sources that may drive a state or an intensity of Alice's source."""
+
 Unit = tuple[InstrumentSettings, Mapping[str, Limits]]
 """What the unit is, and the limits that commands to it must keep, by quantity."""
 
 
-def simulated_unit(kind: str, options: Any, *, is_on_link: bool) -> Unit:
+def simulated_unit(kind: str, options: Any, *, is_on_link: bool, level: str | None = None) -> Unit:
     """Return the unit that stands in for an instrument.
 
     Args:
@@ -63,12 +67,18 @@ def simulated_unit(kind: str, options: Any, *, is_on_link: bool) -> Unit:
         options: The driver's options.
         is_on_link: Whether an attenuator is the one that the link's light passes, or a piezo the
             one that moves the phase.
+        level: The drive of Alice's source that its voltage is, such as ``state V``, or None.
 
     Raises:
         KeyError: There is no simulated instrument of this kind.
-        ValueError: There is none that is set up so.
+        ValueError: There is none that is set up so, or that drives a level.
     """
-    return UNITS[kind](options, is_on_link)
+    settings, limits = UNITS[kind](options, is_on_link)
+    if level is None:
+        return settings, limits
+    if isinstance(settings, LevelDriver):
+        return replace(settings, level=level), limits
+    raise ValueError(f"no simulated {kind} drives a level of the source ({level})")
 
 
 def _epc400(options: Epc400Options, is_on_link: bool) -> Unit:

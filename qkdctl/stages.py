@@ -28,12 +28,19 @@ def _phase(config: Testbed) -> PhaseStage:
 
 
 STAGES: dict[str, Callable[[Testbed], Stage]] = {"polarization": _polarization, "phase": _phase}
-"""Every stage that aligns a link; those of SIGNAL_STAGES come before."""
+"""Every stage that aligns a link."""
 
 
 def stages_of(config: Testbed) -> tuple[str, ...]:
-    """Return the stages that a link has, in dependency order."""
-    named = (*SIGNAL_STAGES, *STAGES)
+    """Return the stages that a link has, in dependency order.
+
+    Before polarization is aligned the angles between states are not to be told: what arrives is an
+    unknown ellipse. The phase between interferometers turns all states alike.
+    """
+    named = [*SIGNAL_STAGES, *STAGES]
+    if config.link.encoding == "polarization":
+        named.remove("modulation")
+        named.append("modulation")
     return tuple(name for name in named if getattr(config.stages, name) is not None)
 
 
@@ -41,11 +48,13 @@ def whole_course(config: Testbed) -> tuple[str, ...]:
     """Return the stages of a whole calibration, in order.
 
     The power at Alice's tap is that of the whole pattern: once the modulator's bias is right, it is
-    looked at again.
+    looked at again. So is the polarization once the states that it aligns have been moved.
     """
     stages = list(stages_of(config))
     if "attenuation" in stages and "bias" in stages:
         stages.insert(stages.index("bias") + 1, "attenuation")
+    if stages[-1] == "modulation":
+        stages.append(config.aligning_stage)
     return tuple(stages)
 
 

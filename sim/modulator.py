@@ -68,18 +68,25 @@ class IntensityModulator:
         """Return the times between two times at which the bias was set."""
         return self._bias.changes(start_s, end_s)
 
-    def mean_photons(self, nominal: Floats, now_s: float) -> Floats:
+    def mean_photons(
+        self, nominal: Floats, now_s: float, drive_rad: Floats | None = None
+    ) -> Floats:
         """Return what becomes of the mean photon numbers that the slots should have.
 
         Args:
             nominal: Mean photon number of each slot at the right bias, shape ``(k,)``.
             now_s: Time, s.
+            drive_rad: Drive of each slot, pi/2 from null to peak, same shape; NaN for the one that
+                gives the nominal share, None for that of all.
         """
         course, brightest = self._bias.at(now_s), float(nominal.max())
-        if course is None or brightest == 0:
+        drive_rad = np.full_like(nominal, np.nan) if drive_rad is None else drive_rad
+        is_driven = ~np.isnan(drive_rad)
+        if (course is None and not is_driven.any()) or brightest == 0:
             return nominal
         share = np.clip((nominal / brightest - self._floor) / (1 - self._floor), 0, 1)
-        drive = np.arcsin(np.sqrt(share))
-        drive += pi * (course(now_s) - self.null_v(now_s)) / (2 * self.settings.half_wave_v)
+        drive = np.where(is_driven, drive_rad, np.arcsin(np.sqrt(share)))
+        if course is not None:
+            drive += pi * (course(now_s) - self.null_v(now_s)) / (2 * self.settings.half_wave_v)
         passed = self._floor + (1 - self._floor) * np.sin(drive) ** 2
         return np.asarray(brightest * passed)

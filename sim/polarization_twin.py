@@ -11,7 +11,7 @@ from sim.fibre import Fibre, FibreSettings
 from sim.paddles import PaddleBank, PaddleSettings
 from sim.receiver import Receiver
 from sim.squeezers import SqueezerBank, SqueezerSettings
-from sim.stokes import Floats, haar_rotation
+from sim.stokes import STATE_VECTORS, Floats, haar_rotation
 from sim.twin import Moving, Twin, TwinSettings, error_share
 
 
@@ -80,13 +80,19 @@ class PolarizationTwin(Twin):
         controller = self.controller.rotation(now_s)
         return np.asarray(self._receiver_rotation @ controller @ self.fibre.rotation(now_s))
 
+    def sent_vectors(self, now_s: float) -> Floats:
+        """Return the Stokes vectors at Alice of HVDA as they are driven, shape ``(4, 3)``."""
+        angle = self.levels.state_rad(now_s)
+        return np.stack([np.cos(angle), np.sin(angle), np.zeros(4)], axis=1)
+
     def qber(self, now_s: float) -> float:
         """Return the QBER to expect: mean of Z and X at signal intensity, without noise.
 
         It is that of the pattern, whatever the source sends just now. In the dark it is 1/2.
         """
         receiver = self._receiver_at(now_s)
-        return self._expected_qber(self.rotation(now_s), self.transmission(now_s), receiver)
+        sent = self.sent_vectors(now_s)
+        return self._expected_qber(self.rotation(now_s), self.transmission(now_s), receiver, sent)
 
     def qber_floor(self) -> float:
         """Return the best QBER within reach: perfect alignment at nominal attenuation."""
@@ -124,7 +130,9 @@ class PolarizationTwin(Twin):
         """Return the QBER at the best drives and the light of a time."""
         controller = self.controller.rotation_at(self.best_drives(now_s))
         rotation = self._receiver_rotation @ controller @ self.fibre.rotation(now_s)
-        return self._expected_qber(rotation, self.transmission(now_s), self._receiver_at(now_s))
+        return self._expected_qber(
+            rotation, self.transmission(now_s), self._receiver_at(now_s), self.sent_vectors(now_s)
+        )
 
     def disturb(self, vector_rad: Floats, now_s: float) -> None:
         """Turn the fibre by a rotation vector in Stokes space, rad."""
@@ -143,16 +151,20 @@ class PolarizationTwin(Twin):
         mean_photons = self.mean_photons(now_s) * self.transmission(now_s)
         states = self.source.sent_states(now_s)
         receiver = self._receiver_at(now_s)
-        return receiver.light(self.rotation(now_s), mean_photons, states)
+        return receiver.light(self.rotation(now_s), mean_photons, states, self.sent_vectors(now_s))
 
     def _expected_qber(
-        self, rotation: Floats, transmission: float, receiver: Receiver | None = None
+        self,
+        rotation: Floats,
+        transmission: float,
+        receiver: Receiver | None = None,
+        sent: Floats = STATE_VECTORS,
     ) -> float:
         receiver = receiver or self.receiver
         mean_photons = self.source.mean_photons() * transmission
-        pattern = receiver.light(rotation, mean_photons, self.source.pattern_states())
+        pattern = receiver.light(rotation, mean_photons, self.source.pattern_states(), sent)
         signal = np.full(4, self.source.signal_mean_photons * transmission)
-        each = receiver.light(rotation, signal, np.arange(4))
+        each = receiver.light(rotation, signal, np.arange(4), sent)
         table = receiver.clicks_per_slot(each, pattern)  # sent state by detector
         return (error_share(table[:2, :2]) + error_share(table[2:, 2:])) / 2
 

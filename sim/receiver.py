@@ -90,7 +90,13 @@ class Receiver:
         self._in_gate = self._share_in_gate()
         self._dead_slots = self._slots_in_dead_time()
 
-    def light(self, rotation: Floats, mean_photons: Floats, states: NDArray[np.int64]) -> Floats:
+    def light(
+        self,
+        rotation: Floats,
+        mean_photons: Floats,
+        states: NDArray[np.int64],
+        sent: Floats = STATE_VECTORS,
+    ) -> Floats:
         """Return the mean number of photoelectrons per slot and detector, gate left aside.
 
         Detector ``j`` gets ``share mu eta (1 + Vis m_j . R s_i) / 2`` of state ``i``; the share is
@@ -100,11 +106,12 @@ class Receiver:
             rotation: From Alice's to Bob's Stokes axes, shape ``(3, 3)``.
             mean_photons: Mean photon number at the receiver, shape ``(k,)``.
             states: Sent states, indices into HVDA, shape ``(k,)``.
+            sent: Stokes vectors that stand for HVDA, shape ``(4, 3)``.
 
         Returns:
             Shape ``(k, 4)``.
         """
-        overlap = STATE_VECTORS[states] @ rotation.T @ STATE_VECTORS.T
+        overlap = sent[states] @ rotation.T @ STATE_VECTORS.T
         malus = (1 + self.settings.visibility * overlap) / 2
         return np.asarray(mean_photons[:, None] * self._efficiencies * malus)
 

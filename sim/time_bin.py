@@ -26,10 +26,11 @@ Opt. Lett. 20, 1695 (1995) (phase encoding).
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import pi
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
+from sim.levels import IDEAL_RAD
 from sim.phase_drift import PhaseDrift, PhaseDriftSettings
 from sim.phase_shifter import PhaseShifter, PhaseShifterSettings
 from sim.receiver import DETECTORS, Receiver
@@ -37,9 +38,6 @@ from sim.stokes import STATES, Floats
 from sim.twin import Moving, Twin, TwinSettings, error_share
 
 Encoding = Literal["time-bin", "four-phase"]
-
-ALICE_RAD: Final = {"H": 0.0, "V": pi, "D": pi / 2, "A": 3 * pi / 2}
-"""Phases of the four-phase encoding."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,13 @@ class TimeBinTwin(Twin):
     def qber(self, now_s: float) -> float:
         """Return the QBER to expect: mean of Z and X at signal intensity, without noise."""
         receiver = self._receiver_at(now_s)
-        return self._expected_qber(self.phase(now_s), self.transmission(now_s), receiver)
+        alice_rad = self.levels.state_rad(now_s)
+        return self._expected_qber(self.phase(now_s), self.transmission(now_s), receiver, alice_rad)
 
     def qber_floor(self) -> float:
         """Return the best QBER within reach: no phase, nominal attenuation."""
-        return self._expected_qber(0.0, 10 ** (-self.settings.loss_db / 10), self.receiver)
+        transmission = 10 ** (-self.settings.loss_db / 10)
+        return self._expected_qber(0.0, transmission, self.receiver, IDEAL_RAD)
 
     def best_drives(self, now_s: float) -> Floats:
         """Return the voltage nearest to the middle of its range that undoes the phase, V."""
@@ -123,12 +123,15 @@ class TimeBinTwin(Twin):
 
     def _light(self, now_s: float) -> Floats:
         mean_photons = self.mean_photons(now_s) * self.transmission(now_s)
-        of_state = self._of_state(self.phase(now_s), self._receiver_at(now_s))
+        alice_rad = self.levels.state_rad(now_s)
+        of_state = self._of_state(self.phase(now_s), self._receiver_at(now_s), alice_rad)
         light = of_state[self.source.sent_states(now_s)] * mean_photons[:, None, None]
         return np.asarray(light.reshape(-1, DETECTORS))
 
-    def _expected_qber(self, phase: float, transmission: float, receiver: Receiver) -> float:
-        of_state = self._of_state(phase, receiver)
+    def _expected_qber(
+        self, phase: float, transmission: float, receiver: Receiver, alice_rad: Floats
+    ) -> float:
+        of_state = self._of_state(phase, receiver, alice_rad)
         mean_photons = self.source.mean_photons() * transmission
         pattern = of_state[self.source.pattern_states()] * mean_photons[:, None, None]
         signal = of_state * self.source.signal_mean_photons * transmission
@@ -146,7 +149,7 @@ class TimeBinTwin(Twin):
             return (0, 0, 1, 2), (middle - 1, middle, middle, middle)
         return (0, 1, 2, 3), (middle,) * 4
 
-    def _of_state(self, phase: float, receiver: Receiver) -> Floats:
+    def _of_state(self, phase: float, receiver: Receiver, alice_rad: Floats) -> Floats:
         """Return the mean photoelectrons per photon at the receiver.
 
         Returns:
@@ -155,17 +158,25 @@ class TimeBinTwin(Twin):
         settings = receiver.settings
         z, x = settings.z_share, 1 - settings.z_share
         shares = {"time-bin": (z, x, x, 0.0), "four-phase": (z, z, x, x)}[self.settings.encoding]
-        seen = np.array([self._pair(state, phase, settings.visibility) for state in STATES])
+        own_rad = alice_rad if self.settings.encoding == "four-phase" else np.zeros(len(STATES))
+        sent = zip(STATES, own_rad, strict=True)
+        seen = np.array([self._pair(s, phase + rad, settings.visibility) for s, rad in sent])
         return np.asarray(seen * np.array(settings.efficiencies) * np.array(shares))
 
     def _pair(self, state: str, phase: float, visibility: float) -> Floats:
-        """Return where a photon of a state goes, shape ``(bins, 4)``; splitting left aside."""
+        """Return where a photon of a state goes, shape ``(bins, 4)``; splitting left aside.
+
+        Args:
+            state: One of HVDA.
+            phase: Between the pulses, Alice's own included, rad.
+            visibility: Of the interference.
+        """
         middle = self.settings.bins_per_slot // 2
         early = 0.5
         where = np.zeros((self.settings.bins_per_slot, DETECTORS))
         if self.settings.encoding == "four-phase":
             bob_rad, outputs = np.array([0.0, pi, pi / 2, 3 * pi / 2]), slice(0, 4)
-            fringe = np.cos(phase + ALICE_RAD[state] - bob_rad)
+            fringe = np.cos(phase - bob_rad)
         else:
             early = {"H": 1 - self.settings.leakage, "V": self.settings.leakage}.get(state, 0.5)
             where[middle - 1, 0], where[middle, 0] = early, 1 - early

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.levels import Electrode, Levels, LevelSettings
 from sim.modulator import IntensityModulator, ModulatorSettings
 from sim.nanowires import Nanowires, NanowireSettings
 from sim.paddles import PaddleBank
@@ -42,6 +43,7 @@ class TwinSettings(ABC):
         receiver: Bob's detectors.
         nanowires: What bias currents do to them.
         modulator: Alice's intensity modulator.
+        levels: What drives the states and the intensities.
         laser_offset_db: How much brighter the laser is than the mean photon numbers want it, dB.
         loss_db: Loss of the channel, everything but the receiver's own optics, dB.
         nominal_attenuation_db: Setting of Alice's attenuator at which the mean photon numbers
@@ -55,6 +57,7 @@ class TwinSettings(ABC):
     receiver: ReceiverSettings = field(default_factory=ReceiverSettings)
     nanowires: NanowireSettings = field(default_factory=NanowireSettings)
     modulator: ModulatorSettings = field(default_factory=ModulatorSettings)
+    levels: LevelSettings = field(default_factory=LevelSettings)
     laser_offset_db: float = 0.0
     loss_db: float = 15.0
     nominal_attenuation_db: float = 20.0
@@ -102,6 +105,8 @@ class Twin(ABC):
         self.receiver = Receiver(settings.receiver, bin_ps)
         self.nanowires = Nanowires(settings.nanowires)
         self.modulator = IntensityModulator(settings.modulator)
+        drawn = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(3,)))
+        self.levels = Levels(settings.levels, settings.source, drawn)
         self._biased = np.ones((2, DETECTORS)), self.receiver
 
     @property
@@ -130,6 +135,14 @@ class Twin(ABC):
             ValueError: This link has none.
         """
         raise ValueError("the simulated link has no interferometer")
+
+    def electrode(self, level: str | None) -> Electrode | None:
+        """Return what an instrument's voltage drives: a level of the source, or nothing.
+
+        Raises:
+            ValueError: There is no such level.
+        """
+        return None if level is None else self.levels.level(level)
 
     @property
     def sync_period_ps(self) -> float:
@@ -188,7 +201,11 @@ class Twin(ABC):
 
     def mean_photons(self, now_s: float) -> Floats:
         """Return each slot's mean photon number as the modulator makes it, nominal otherwise."""
-        return self.modulator.mean_photons(self.source.mean_photons(), now_s)
+        names = self.source.settings.intensities
+        driven = [self.levels.intensity_rad(name, now_s) for name in names]
+        drive_rad = np.resize(np.array(driven), self.source.period_slots)
+        made = self.modulator.mean_photons(self.source.mean_photons(), now_s, drive_rad)
+        return np.asarray(made * self.levels.state_share[self.source.sent_states(now_s)])
 
     def leaving_alice(self, now_s: float) -> float:
         """Return the mean photon number of the brightest slot that leaves Alice at a time."""
@@ -287,6 +304,7 @@ class Twin(ABC):
             self.attenuator,
             self.nanowires,
             self.modulator,
+            self.levels,
             *self._drives(),
         )
         cuts = sorted({t for device in devices for t in device.changes(start_s, end_s)})

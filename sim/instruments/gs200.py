@@ -9,8 +9,9 @@ resolution; that each function keeps its range, and begins at level 0 with the o
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final
 
+from sim.levels import Electrode
 from sim.record import Record
 from sim.scpi import boolean, number
 from sim.scpi_unit import RefusedError, ScpiUnit, flag
@@ -26,20 +27,13 @@ LIMITS_A: Final = (0.001, 0.2)
 OVERRANGE: Final = 1.2
 
 
-class Electrode(Protocol):
-    """What the voltage goes to."""
-
-    def set_bias(self, bias_v: float, now_s: float) -> None:
-        """Set the voltage."""
-        ...
-
-
 @dataclass(frozen=True)
 class Gs200Settings:
     """One unit: what it says it is, and what its voltage goes to.
 
     Attributes:
         is_on_link: Whether it biases Alice's intensity modulator.
+        level: The drive of Alice's source that its voltage is otherwise, such as ``state V``.
     """
 
     ports: ClassVar[tuple[str, ...]] = (MAIN,)
@@ -48,15 +42,17 @@ class Gs200Settings:
     serial: str = "91N345678"
     firmware: str = "2.02"
     is_on_link: bool = False
+    level: str | None = None
 
     @property
     def acts_on(self) -> str | None:
-        """The modulator's bias, if that is what it drives."""
-        return "modulator bias" if self.is_on_link else None
+        """The modulator's bias or the drive, if that is what it sets."""
+        return "modulator bias" if self.is_on_link else self.level
 
     def front_end(self, name: str, twin: Twin, record: Record) -> "Gs200":
         """Build the unit."""
-        return Gs200(name, record, self, twin.modulator if self.is_on_link else None)
+        electrode = twin.modulator if self.is_on_link else twin.electrode(self.level)
+        return Gs200(name, record, self, electrode)
 
 
 class Gs200(ScpiUnit):

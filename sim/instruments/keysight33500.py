@@ -14,6 +14,7 @@ from functools import partial
 from math import inf
 from typing import ClassVar, Final
 
+from sim.levels import Electrode
 from sim.record import Record
 from sim.scpi import boolean, number
 from sim.scpi_unit import Answer, RefusedError, ScpiUnit, flag
@@ -44,19 +45,25 @@ class Keysight33500Settings:
         serial: Serial number.
         firmware: Firmware version.
         channel: The output that the bench looks at.
+        level: The drive of Alice's source that its voltage is, such as ``state V``; None: none.
     """
 
-    acts_on: ClassVar[str | None] = None
     ports: ClassVar[tuple[str, ...]] = (MAIN,)
 
     model: str = "33522B"
     serial: str = "MY57400123"
     firmware: str = "4.00-1.19-2.00-52-00"
     channel: int = 1
+    level: str | None = None
+
+    @property
+    def acts_on(self) -> str | None:
+        """The drive of Alice's source that its voltage is, if any."""
+        return self.level
 
     def front_end(self, name: str, twin: Twin, record: Record) -> "Keysight33500":
-        """Build the unit; it is on its own."""
-        return Keysight33500(name, record, self)
+        """Build the unit in front of what it drives."""
+        return Keysight33500(name, record, self, twin.electrode(self.level))
 
 
 @dataclass
@@ -84,15 +91,21 @@ class Keysight33500(ScpiUnit):
         name: What the record calls it.
         record: Where commands are noted.
         settings: The unit.
+        electrode: What the voltage of the channel in use goes to, if that is simulated.
     """
 
     queue_length: ClassVar[int] = 20
 
     def __init__(
-        self, name: str, record: Record, settings: Keysight33500Settings | None = None
+        self,
+        name: str,
+        record: Record,
+        settings: Keysight33500Settings | None = None,
+        electrode: Electrode | None = None,
     ) -> None:
         super().__init__(name, record, self._commands())
         self._settings = settings or Keysight33500Settings()
+        self._electrode = electrode
         self._start(0.0)
 
     def outputs(self, now_s: float) -> dict[str, float | bool | str]:
@@ -108,6 +121,12 @@ class Keysight33500(ScpiUnit):
     def _start(self, now_s: float) -> None:
         """Come up with a sine wave and the outputs off."""
         self._outputs = {1: _Output(), 2: _Output()}
+        self._drive(now_s)
+
+    def _drive(self, now_s: float) -> None:
+        """Put the voltage on what it goes to."""
+        if self._electrode is not None:
+            self._electrode.set_bias(float(self.outputs(now_s)["voltage"]), now_s)
 
     def _commands(self) -> dict[str, Callable[..., Answer]]:
         of_outputs: dict[str, Callable[[_Output, str, float], str | None]] = {
@@ -136,7 +155,9 @@ class Keysight33500(ScpiUnit):
         each = self._outputs.get(1 if n is None else n)
         if each is None:
             raise RefusedError(-113)
-        return do(each, argument, now_s)
+        answer = do(each, argument, now_s)
+        self._drive(now_s)
+        return answer
 
     def _identify(self, argument: str, now_s: float) -> str:
         unit = self._settings

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from sim.command_lines import EndedLines
+from sim.levels import Electrode
 from sim.line_unit import LineUnit
 from sim.record import Record
 from sim.scpi import number
@@ -36,19 +37,25 @@ class SdgSettings:
         serial: Serial number.
         firmware: Firmware version.
         channel: The output that the bench looks at.
+        level: The drive of Alice's source that its voltage is, such as ``state V``; None: none.
     """
 
-    acts_on: ClassVar[str | None] = None
     ports: ClassVar[tuple[str, ...]] = (MAIN,)
 
     model: str = "SDG2042X"
     serial: str = "SDG2XCAX4R0123"
     firmware: str = "2.01.01.35R3B2"
     channel: int = 1
+    level: str | None = None
+
+    @property
+    def acts_on(self) -> str | None:
+        """The drive of Alice's source that its voltage is, if any."""
+        return self.level
 
     def front_end(self, name: str, twin: Twin, record: Record) -> "Sdg":
-        """Build the unit; it is on its own."""
-        return Sdg(name, record, self)
+        """Build the unit in front of what it drives."""
+        return Sdg(name, record, self, twin.electrode(self.level))
 
 
 @dataclass
@@ -70,11 +77,19 @@ class Sdg(LineUnit):
         name: What the record calls it.
         record: Where commands are noted.
         settings: The unit.
+        electrode: What the voltage of the channel in use goes to, if that is simulated.
     """
 
-    def __init__(self, name: str, record: Record, settings: SdgSettings | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        settings: SdgSettings | None = None,
+        electrode: Electrode | None = None,
+    ) -> None:
         super().__init__(name, record, EndedLines(b"\n", LONGEST_LINE))
         self._settings = settings or SdgSettings()
+        self._electrode = electrode
         self._start(0.0)
 
     def outputs(self, now_s: float) -> dict[str, float | bool | str]:
@@ -93,6 +108,12 @@ class Sdg(LineUnit):
     def _start(self, now_s: float) -> None:
         """Come up with a sine wave and the outputs off."""
         self._channels = {1: _Channel(), 2: _Channel()}
+        self._drive(now_s)
+
+    def _drive(self, now_s: float) -> None:
+        """Put the voltage on what it goes to."""
+        if self._electrode is not None:
+            self._electrode.set_bias(float(self.outputs(now_s)["voltage"]), now_s)
 
     def _converse(self, line: str, now_s: float) -> list[Reply]:
         answer = self._obey(line.strip(), now_s)
@@ -116,6 +137,7 @@ class Sdg(LineUnit):
             self._set_output(each, words, now_s)
         else:
             self._set_waveform(each, words, line, now_s)
+        self._drive(now_s)
         return None
 
     def _tell(self, number_: int, each: _Channel, node: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from sim.command_lines import EndedLines
+from sim.levels import Electrode
 from sim.line_unit import LineUnit
 from sim.record import Record
 from sim.scpi import number
@@ -38,19 +39,25 @@ class Sim928Settings:
         serial: Serial number of the module.
         firmware: Its firmware version.
         answer_s: Time until a module has answered, s.
+        level: The drive of Alice's source that its voltage is, such as ``state V``; None: none.
     """
 
-    acts_on: ClassVar[str | None] = None
     ports: ClassVar[tuple[str, ...]] = (MAIN,)
 
     slot: int = 1
     serial: str = "s/n003109"
     firmware: str = "ver2.2"
     answer_s: float = 0.03
+    level: str | None = None
+
+    @property
+    def acts_on(self) -> str | None:
+        """The drive of Alice's source that its voltage is, if any."""
+        return self.level
 
     def front_end(self, name: str, twin: Twin, record: Record) -> "Sim900":
-        """Build the mainframe; it is on its own."""
-        return Sim900(name, record, self)
+        """Build the mainframe in front of what its module drives."""
+        return Sim900(name, record, self, twin.electrode(self.level))
 
 
 class Sim900(LineUnit):
@@ -60,11 +67,19 @@ class Sim900(LineUnit):
         name: What the record calls it.
         record: Where commands are noted.
         settings: The mainframe and its module.
+        electrode: What the module's voltage goes to, if that is simulated.
     """
 
-    def __init__(self, name: str, record: Record, settings: Sim928Settings | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        settings: Sim928Settings | None = None,
+        electrode: Electrode | None = None,
+    ) -> None:
         super().__init__(name, record, EndedLines(b"\n", LONGEST_LINE))
         self._settings = settings or Sim928Settings()
+        self._electrode = electrode
         self._start(0.0)
 
     def outputs(self, now_s: float) -> dict[str, float | bool | str]:
@@ -75,6 +90,12 @@ class Sim900(LineUnit):
         """Come up with the output off."""
         self._module = _Module(self._name, self._record, self._settings)
         self._waiting: list[tuple[float, bytes]] = []  # the module's answers, and when they come
+        self._drive(now_s)
+
+    def _drive(self, now_s: float) -> None:
+        """Put the module's voltage on what it goes to."""
+        if self._electrode is not None:
+            self._electrode.set_bias(float(self.outputs(now_s)["voltage"]), now_s)
 
     def _converse(self, line: str, now_s: float) -> list[Reply]:
         answer = self._obey(line.strip(), now_s)
@@ -99,6 +120,7 @@ class Sim900(LineUnit):
         if slot != self._settings.slot:
             return
         answer = self._module.obey(text, now_s)
+        self._drive(now_s)
         if answer is not None:
             self._waiting.append((now_s + self._settings.answer_s, f"{answer}\n".encode()))
 
