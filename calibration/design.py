@@ -121,6 +121,7 @@ def next_setting(
     rng: np.random.Generator,
     span: Array,
     counts: Array,
+    reading: Array | None = None,
 ) -> Array:
     """Choose the measurement that promises to reduce the expected excess most.
 
@@ -133,7 +134,9 @@ def next_setting(
         best: The recommendation drawn from it.
         rng: For candidates.
         span: Lowest and highest drives, shape ``(2, K)``.
-        counts: Counts to expect in each of the four binomials, shape ``(2, 2)``.
+        counts: Counts to expect of each of R numbers, shape ``(R,)``.
+        reading: Weight of each ``p_ab`` in the error probability of each number, shape ``(R, 4)``;
+            by default the numbers are the four binomials.
 
     Returns:
         Drives, shape ``(K,)``.
@@ -141,8 +144,10 @@ def next_setting(
     candidates = _candidates(best, rng, span, posterior.chain.half_turn)
     predicted = posterior.chain.error_probability(best.samples, candidates)
     predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
+    if reading is not None:
+        predicted = predicted @ reading.T
     remaining = posterior.chain.rotation(best.samples, best.aim[None])[:, 0]
-    gain = expected_gain(rotation.log(remaining), predicted, counts.ravel())
+    gain = expected_gain(rotation.log(remaining), predicted, counts)
     chosen: Array = candidates[np.argmax(gain)]
     return chosen
 
@@ -152,8 +157,8 @@ def expected_gain(remaining_rad: Array, predicted: Array, counts: Array) -> Arra
 
     Args:
         remaining_rad: Rotation left at the recommended setting, shape ``(S, 3)``.
-        predicted: Error probabilities at the candidates, shape ``(C, S, 4)``.
-        counts: Counts to expect, shape ``(4,)``.
+        predicted: Error probabilities at the candidates, shape ``(C, S, R)``.
+        counts: Counts to expect, shape ``(R,)``.
 
     Returns:
         QBER, shape ``(C,)``.
@@ -163,7 +168,7 @@ def expected_gain(remaining_rad: Array, predicted: Array, counts: Array) -> Arra
     angles = remaining_rad - remaining_rad.mean(axis=0)
     spread = predicted - predicted.mean(axis=1, keepdims=True)
     cross = angles.T @ spread / samples
-    total = np.swapaxes(spread, -1, -2) @ spread / samples + noise[..., None] * np.eye(4)
+    total = np.swapaxes(spread, -1, -2) @ spread / samples + noise[..., None] * np.eye(len(counts))
     informed = np.linalg.solve(total, np.swapaxes(cross, 1, 2))
     removed = np.sum(cross * np.swapaxes(informed, 1, 2), axis=-1)
     gain: Array = removed @ EXCESS_PER_SQUARE_ANGLE

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from calibration.interferometer import SIZE, Interferometer, Phases, wrapped
-from calibration.posterior import Observations
+from calibration.observations import XX, ZZ, Observations
 
 Array = NDArray[np.float64]
 
@@ -245,19 +245,19 @@ def fit(
 def _counts(model: Interferometer, seen: Observations) -> tuple[Array, Array]:
     """Return counts and errors of the binomials that see the phase, shape ``(M, R)``."""
     rows = list(model.rows)
-    return seen.trials.reshape(-1, 4)[:, rows], seen.errors.reshape(-1, 4)[:, rows]
+    return seen.trials[:, rows], seen.errors[:, rows]
 
 
 def _elsewhere(model: Interferometer, seen: Observations) -> tuple[float, float]:
     """Return errors and counts of the matched basis that does not see the phase."""
     if 0 in model.rows:
         return 0.0, 0.0
-    return float(seen.errors[:, 0, 0].sum()), float(seen.trials[:, 0, 0].sum())
+    return float(seen.errors[:, ZZ].sum()), float(seen.trials[:, ZZ].sum())
 
 
 def _sifted_share(model: Interferometer, seen: Observations) -> float:
     """Return the share of the sifted counts whose errors see the phase."""
-    sifted = seen.trials.sum(axis=0)[[0, 1], [0, 1]]
+    sifted = seen.trials.sum(axis=0)[[ZZ, XX]]
     if 0 in model.rows or sifted.sum() == 0:
         return 1.0
     return float(sifted[1] / sifted.sum())

@@ -37,8 +37,8 @@ from optuna.trial import FrozenTrial, TrialState
 from calibration import phase_design
 from calibration.clicks import Clicks
 from calibration.interferometer import Encoding, Interferometer
+from calibration.observations import Observations
 from calibration.phase_posterior import PhasePosterior, fit
-from calibration.posterior import Observations
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -233,11 +233,11 @@ class PhaseSampler(BaseSampler):
             ValueError: A complete trial lacks its counts or the drive.
         """
         seen, _ = self._observe(study)
-        photons = self._next_photons(float(seen.trials.sum()))
+        photons = self._next_photons(seen.cost)
         belief = self._believe(study)
         if len(seen) >= FIRST_SETTINGS and belief is not None:
             rows = list(self._model.rows)
-            counts = photons * seen.shares.ravel()[rows]
+            counts = photons * seen.shares[rows]
             drive = phase_design.next_drive(belief.posterior, belief.best, self._span, counts)
         elif len(seen) == 0:
             drive = self._start
@@ -315,7 +315,7 @@ class PhaseSampler(BaseSampler):
         read = [(trial, *_read(trial, self._name)) for trial in complete]
         lit = [(trial, drive, n, k) for trial, drive, n, k in read if n.sum() > 0]
         times = [self._time_s(trial) for trial, *_ in lit]
-        shape = (len(lit), 2, 2)
+        shape = (len(lit), 4)
         observations = Observations(
             drives=np.array([drive for _, drive, _, _ in lit], dtype=float).reshape(-1, 1),
             trials=np.array([n for _, _, n, _ in lit], dtype=float).reshape(shape),

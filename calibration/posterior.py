@@ -1,4 +1,4 @@
-"""Posterior of the fibre and the controller from state-resolved counts.
+"""Posterior of the fibre and the controller from counts.
 
 Exact binomial likelihood, Fisher scoring with Levenberg damping from many starts, modes weighted
 by Laplace evidence; the posterior is a mixture of Gaussians in the tangent spaces of its modes.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.chain import Chain
+from calibration.observations import Observations
 from calibration.parameters import Parameters, Prior
 from calibration.retarders import RetarderChain
 from calibration.variable_retarders import VariableRetarderChain
@@ -51,62 +52,16 @@ PROPOSALS_PER_SAMPLE = 2
 
 PROPOSALS_AT_ONCE = 128
 
+GAUGE_PRECISION = 1e4
+"""Precision, rad^-2, that holds a turn about which the counts say nothing: were it left as free as
+it is, Gaussian samples would be scrambled by it."""
+
 MISFIT_RATIO = 1.6
 """Chi-square per degree of freedom above which counts are trusted less."""
 
 FIRST_MISFIT = 0.01
 MISFIT_GROWTH = 1.5
 LARGEST_MISFIT = 0.5
-
-
-@dataclass(frozen=True)
-class Observations:
-    """Counts of M settings, reduced to the four binomials of each.
-
-    Attributes:
-        drives: Settings, shape ``(M, K)``.
-        trials: All counts, shape ``(M, 2, 2)``: measured basis by sent basis.
-        errors: Counts of opposite sign, same shape.
-        age_s: How long ago each setting was measured, shape ``(M,)``.
-    """
-
-    drives: Array
-    trials: Array
-    errors: Array
-    age_s: Array
-
-    def __len__(self) -> int:
-        return len(self.drives)
-
-    @property
-    def shares(self) -> Array:
-        """Share of the counts in each of the four binomials, shape ``(2, 2)``."""
-        total = self.trials.sum()
-        if total == 0:
-            return np.full((2, 2), 0.25)
-        shares: Array = self.trials.sum(axis=0) / total
-        return shares
-
-    def aged(self, drift_rad: float) -> Observations:
-        """Reduce the weight of old counts of a fibre that drifts, rad per axis in one second."""
-        return self.weakened(0.25 * drift_rad**2 * self.age_s)
-
-    def weakened(self, tilt: Array) -> Observations:
-        """Reduce the weight of counts whose setting is known only up to a random rotation.
-
-        A rotation with variance ``4 tilt`` per axis spreads an error probability ``p`` by
-        ``4 p (1 - p) tilt + tilt^2 / 4``; the counts are scaled so that their binomial variance
-        covers that as well.
-
-        Args:
-            tilt: Shape ``(M,)``, rad^2 / 4.
-        """
-        share = (self.errors + 0.5) / (self.trials + 1)
-        binomial = share * (1 - share)
-        tilt = tilt[:, None, None]
-        spread = 4 * binomial * tilt + 0.25 * tilt**2
-        weight = 1 / (1 + self.trials * spread / binomial)
-        return replace(self, trials=self.trials * weight, errors=self.errors * weight)
 
 
 @dataclass(frozen=True)
@@ -237,15 +192,8 @@ class RotationPosterior:
 
 def log_posterior(chain: Chain, seen: Observations, at: Parameters) -> Array:
     """Evaluate the log posterior density up to a constant, shape ``(B,)``."""
-    return _log_likelihood(seen, chain.error_probability(at, seen.drives)) + chain.log_prior(at)[0]
-
-
-def _log_likelihood(seen: Observations, probability: Array) -> Array:
-    """Evaluate the exact binomial log likelihood; probabilities of shape ``(B, M, 2, 2)``."""
-    correct = seen.trials - seen.errors
-    flat = probability.reshape(len(probability), -1)
-    total: Array = np.log(flat) @ seen.errors.ravel() + np.log1p(-flat) @ correct.ravel()
-    return total
+    probability = seen.error_probability(chain, at)
+    return seen.log_likelihood(probability) + chain.log_prior(at)[0]
 
 
 @dataclass
@@ -271,18 +219,16 @@ class _Climb:
 
 def _begin(chain: Chain, seen: Observations, at: Parameters) -> _Climb:
     """Evaluate log posterior, gradient and curvature (Fisher information and prior)."""
-    probability, slope = chain.linearise(at, seen.drives)
-    log_likelihood = _log_likelihood(seen, probability.reshape(len(at), -1, 2, 2))
+    probability, slope = seen.linearise(chain, at)
     log_prior, pull, precision = chain.log_prior(at)
-    trials, errors = seen.trials.reshape(-1, 4), seen.errors.reshape(-1, 4)
     variance = probability * (1 - probability)
-    score = (errors - trials * probability) / variance
+    score = (seen.errors - seen.trials * probability) / variance
     flat = np.swapaxes(slope, 1, 2).reshape(len(at), chain.size, -1)
-    weight = (trials / variance).reshape(len(at), 1, -1)
+    weight = (seen.trials / variance).reshape(len(at), 1, -1)
     curvature = (flat * weight) @ np.swapaxes(flat, -1, -2) + precision
     return _Climb(
         at=at,
-        log_posterior=log_likelihood + log_prior,
+        log_posterior=seen.log_likelihood(probability) + log_prior,
         gradient=(flat @ score.reshape(len(at), -1, 1))[..., 0] + pull,
         curvature=curvature,
         damping=np.full(len(at), 1e-2),
@@ -356,9 +302,13 @@ def fit(
             climb = _begin(chain, current, climb.at)
             _climb(chain, current, climb, FINAL_STEPS)
             reduced, _ = _chi2(chain, current, climb)
-    photons = round(float(seen.trials.sum()))
+    photons = round(seen.cost)
     return replace(
-        _laplace(chain, climb), chi2_per_dof=ratio, misfit=misfit, photons=photons, seen=current
+        _laplace(chain, seen, climb),
+        chi2_per_dof=ratio,
+        misfit=misfit,
+        photons=photons,
+        seen=current,
     )
 
 
@@ -379,14 +329,15 @@ def _search(
     if previous is not None:
         climb = _begin(chain, seen, Parameters.concatenate([climb.at, previous.modes]))
     _climb(chain, seen, climb, FINAL_STEPS)
-    return climb.keep(_distinct(chain, climb, probes))
+    return climb.keep(_distinct(chain, seen, climb, probes))
 
 
-def _distinct(chain: Chain, climb: _Climb, probes: Array) -> NDArray[np.intp]:
+def _distinct(chain: Chain, seen: Observations, climb: _Climb, probes: Array) -> NDArray[np.intp]:
     """Choose the members that are good and predict something new, best first."""
     order = np.argsort(-climb.log_posterior)
     order = order[climb.log_posterior[order] > climb.log_posterior.max() - MODE_WINDOW_NATS]
-    predicted = chain.error_probability(climb.at[order], probes).reshape(len(order), -1)
+    predicted = chain.error_probability(climb.at[order], probes)
+    predicted = seen.read(predicted.reshape(len(order), -1, 4)).reshape(len(order), -1)
     kept: list[int] = []
     for member in range(len(order)):
         apart = np.abs(predicted[kept] - predicted[member]).max(axis=-1)
@@ -396,19 +347,30 @@ def _distinct(chain: Chain, climb: _Climb, probes: Array) -> NDArray[np.intp]:
     return chosen
 
 
-def _laplace(chain: Chain, climb: _Climb) -> RotationPosterior:
+def _laplace(chain: Chain, seen: Observations, climb: _Climb) -> RotationPosterior:
     """Approximate the posterior by a Gaussian at each mode."""
-    _, log_determinant = np.linalg.slogdet(climb.curvature)
+    curvature = climb.curvature
+    if seen.hides_turns:
+        curvature = curvature + GAUGE_PRECISION * _gauge(chain, climb.at)
+    _, log_determinant = np.linalg.slogdet(curvature)
     evidence = climb.log_posterior - 0.5 * log_determinant
     order = np.argsort(-evidence)
     weights = np.exp(evidence[order] - evidence.max())
-    covariance = np.linalg.inv(climb.curvature[order]).astype(np.float64, copy=False)
+    covariance = np.linalg.inv(curvature[order]).astype(np.float64, copy=False)
     return RotationPosterior(
         chain=chain,
         modes=climb.at[order],
         covariance=0.5 * (covariance + np.swapaxes(covariance, -1, -2)),
         weights=weights / weights.sum(),
     )
+
+
+def _gauge(chain: Chain, at: Parameters) -> Array:
+    """Project on the turn of both fibres about S3, against each other, shape ``(B, P, P)``."""
+    turn = np.zeros((len(at), chain.size))
+    turn[:, :3], turn[:, 3:6] = -at.fibre[:, :, 2], at.receiver[:, 2, :]
+    projector: Array = 0.5 * turn[:, :, None] * turn[:, None, :]
+    return projector
 
 
 def _chi2(chain: Chain, seen: Observations, climb: _Climb) -> tuple[float, float]:
@@ -419,7 +381,7 @@ def _chi2(chain: Chain, seen: Observations, climb: _Climb) -> tuple[float, float
         parameters that they, rather than the prior, determine.
     """
     best = climb.keep(np.array([np.argmax(climb.log_posterior)]))
-    probability = chain.error_probability(best.at, seen.drives)[0]
+    probability = seen.error_probability(chain, best.at)[0]
     used = seen.trials > 0
     trials, errors, p = seen.trials[used], seen.errors[used], probability[used]
     chi2 = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))

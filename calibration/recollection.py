@@ -121,9 +121,7 @@ def is_suspicious(posterior: RotationPosterior, seen: Observations) -> bool:
     return bool(chi2.sf(misfit + distance, freedom) < SUSPICIOUS)
 
 
-def is_refuted(
-    strict: RotationPosterior, loose: RotationPosterior, seen: Observations
-) -> bool:
+def is_refuted(strict: RotationPosterior, loose: RotationPosterior, seen: Observations) -> bool:
     """Tell whether a looser belief explains counts so much better that the stricter is wrong.
 
     A likelihood-ratio test: the gain is a chi-square with as many degrees as were freed.

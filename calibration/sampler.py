@@ -35,22 +35,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from calibration import design, recollection
 from calibration.chain import Chain
-from calibration.clicks import Clicks
+from calibration.observations import Observations
 from calibration.parameters import Prior
-from calibration.posterior import Observations, RotationPosterior, fit
+from calibration.posterior import RotationPosterior, fit
 from calibration.recollection import Recollection
 from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
+from calibration.trial_counts import observe
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
 Array = NDArray[np.float64]
-
-CLICKS_ATTRIBUTE = "clicks"
-"""User attribute of a complete trial: counts, 4 x 4, sent state by detector (H, V, D, A)."""
-
-TIME_ATTRIBUTE = "time_s"
-"""User attribute of a trial, needed only with a drift: when it was measured, s, any clock."""
 
 FIRST_SETTINGS = 3
 GROWTH = 0.35
@@ -130,7 +125,9 @@ class _Belief:
 class RotationSampler(BaseSampler):
     """Suggests drives of a polarization controller, and how many photons to count there.
 
-    A trial's counts go into its user attribute ``clicks``; the value told is for the record only.
+    A trial's counts go into its user attributes (see :mod:`calibration.trial_counts`): ``clicks``,
+    or ``sifted`` and ``errors`` of Z and X or of both together; and into ``photons``, where some
+    detections are not told, how many there were. The value told is for the record only.
     Failed trials are ignored. Everything is worked out from the study's complete trials: a new
     sampler on an old study goes on exactly where the former one stopped.
 
@@ -155,6 +152,7 @@ class RotationSampler(BaseSampler):
         drift_rad: Drift of the fibre per axis in one second, rad; trials then need ``time_s``.
         start: Setting to measure first; by default the middle of all ranges, or what is recalled
             to be best.
+        z_share: Share of the sifted counts that are of basis Z, where trials tell both together.
         seed: Fixes all suggestions.
 
     Raises:
@@ -178,6 +176,7 @@ class RotationSampler(BaseSampler):
         most_photons: int = 20_000,
         drift_rad: float = 0.0,
         start: Mapping[str, float] | None = None,
+        z_share: float = 0.5,
         seed: int | None = None,
     ) -> None:
         self._space = dict(space)
@@ -206,7 +205,7 @@ class RotationSampler(BaseSampler):
             raise ValueError(f"{len(self._drives)} channels for {chain.channels} retarders")
         self._models = recollection.models(chain, recalled)
         self._first_photons, self._most_photons = first_photons, most_photons
-        self._drift_rad = drift_rad
+        self._drift_rad, self._z_share = drift_rad, z_share
         self._start = None if start is None else np.array([start[name] for name in self._drives])
         entropy = np.random.SeedSequence(seed).entropy
         self._seed = entropy if isinstance(entropy, int) else 0
@@ -229,13 +228,22 @@ class RotationSampler(BaseSampler):
         """
         rng = np.random.default_rng([self._seed, _DESIGNING, trial.number])
         seen, _ = self._observe(study)
-        photons = self._next_photons(float(seen.trials.sum()))
+        photons = self._next_photons(seen.cost)
         belief = self._believe(study)
         if trial.number == 0 and self._start is not None:
             setting = self._start
         elif belief is not None and (len(seen) >= FIRST_SETTINGS or self._is_recalled(belief)):
-            setting = belief.best.setting if len(seen) == 0 else design.next_setting(
-                belief.posterior, belief.best, rng, self._span, photons * seen.shares
+            setting = (
+                belief.best.setting
+                if len(seen) == 0
+                else design.next_setting(
+                    belief.posterior,
+                    belief.best,
+                    rng,
+                    self._span,
+                    photons * seen.shares,
+                    seen.reading,
+                )
             )
         elif trial.number == 0:
             setting = self._span.mean(axis=0)
@@ -289,26 +297,12 @@ class RotationSampler(BaseSampler):
 
     def _observe(self, study: Study) -> tuple[Observations, tuple[int, ...]]:
         """Collect the counts of the complete trials that saw light, and these trials' numbers."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        read = [(trial, *_read(trial, self._drives)) for trial in complete]
-        lit = [(trial, values, n, k) for trial, values, n, k in read if n.sum() > 0]
-        times = [self._time_s(trial) for trial, *_ in lit]
-        shape = (len(lit), 2, 2)
-        observations = Observations(
-            drives=np.array([v for _, v, _, _ in lit]).reshape(len(lit), len(self._drives)),
-            trials=np.array([n for _, _, n, _ in lit], dtype=float).reshape(shape),
-            errors=np.array([k for _, _, _, k in lit], dtype=float).reshape(shape),
-            age_s=max(times, default=0.0) - np.array(times),
+        return observe(
+            study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)),
+            tuple(self._drives),
+            z_share=self._z_share,
+            is_dated=self._drift_rad != 0,
         )
-        return observations, tuple(trial.number for trial, *_ in lit)
-
-    def _time_s(self, trial: FrozenTrial) -> float:
-        if self._drift_rad == 0:
-            return 0.0
-        try:
-            return float(trial.user_attrs[TIME_ATTRIBUTE])
-        except KeyError:
-            raise ValueError(f"trial {trial.number} lacks user attribute 'time_s'") from None
 
     def _believe(self, study: Study) -> _Belief | None:
         """Bring the belief up to date, trial by trial, as an uninterrupted run would have."""
@@ -332,13 +326,7 @@ class RotationSampler(BaseSampler):
     ) -> _Belief:
         count = len(numbers)
         rng = np.random.default_rng([self._seed, _FITTING, count])
-        newest = seen.age_s[:count].min(initial=np.inf)
-        then = Observations(
-            drives=seen.drives[:count],
-            trials=seen.trials[:count],
-            errors=seen.errors[:count],
-            age_s=seen.age_s[:count] - newest,
-        )
+        then = seen.first(count)
         model = former.model if former is not None else 0
         previous_setting = former.best.setting if former is not None else None
         under = partial(
@@ -417,17 +405,3 @@ def _split(
     if any(d.log for d in drives.values()):
         raise ValueError("drives cannot be on a logarithmic scale")
     return drives, dwell[0] if dwell else None
-
-
-def _read(
-    trial: FrozenTrial, drives: Mapping[str, FloatDistribution]
-) -> tuple[list[float], NDArray[np.int64], NDArray[np.int64]]:
-    """Read a trial's drives and its four binomials."""
-    missing = [name for name in drives if name not in trial.params]
-    if missing:
-        raise ValueError(f"trial {trial.number} has no value for {', '.join(missing)}")
-    if CLICKS_ATTRIBUTE not in trial.user_attrs:
-        raise ValueError(f"trial {trial.number} is complete but lacks user attribute 'clicks'")
-    clicks = Clicks(np.asarray(trial.user_attrs[CLICKS_ATTRIBUTE], dtype=np.int64))
-    n, k = clicks.by_basis()
-    return [float(trial.params[name]) for name in drives], n, k

@@ -48,10 +48,14 @@ def sampler_alone(link: Link, seed: int) -> None:
     while _goes_on(link):
         trial = study.ask(space)
         drives = {name: trial.params[name] for name in _limits(link)}
+        before = link.photons
         reading = link.count(list(drives.values()), trial.params["n_photons"])
         if reading.table is None:
-            raise ValueError("the sampler cannot use a pooled QBER")
-        trial.set_user_attr("clicks", reading.table.tolist())
+            trial.set_user_attr("sifted", reading.sifted)
+            trial.set_user_attr("errors", reading.errors)
+        else:
+            trial.set_user_attr("clicks", reading.table.tolist())
+        trial.set_user_attr("photons", link.photons - before)
         trial.set_user_attr("time_s", reading.time_s)
         study.tell(trial, reading.qber)
         advice = sampler.advice(study)

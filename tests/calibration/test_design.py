@@ -9,7 +9,7 @@ from calibration.retarders import RetarderChain
 
 CHAIN = RetarderChain.nominal(2.5)
 SPAN_V = np.array([[-5.0] * 4, [5.0] * 4])
-COUNTS = np.full((2, 2), 25.0)
+COUNTS = np.full(4, 25.0)
 
 
 def posterior(sigma: float, seed: int = 1) -> RotationPosterior:
@@ -106,7 +106,7 @@ def test_the_next_setting_promises_more_than_staying() -> None:
     predicted = np.swapaxes(predicted.reshape(len(best.samples), 2, 4), 0, 1)
     left = CHAIN.rotation(best.samples, best.setting[None])[:, 0]
     angles = np.stack([left[:, 2, 1], left[:, 0, 2], left[:, 1, 0]], axis=-1)
-    chosen, stay = expected_gain(angles, predicted, COUNTS.ravel())
+    chosen, stay = expected_gain(angles, predicted, COUNTS)
     assert chosen > stay
 
 

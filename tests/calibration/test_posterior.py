@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calibration import design
+from calibration.observations import Observations
 from calibration.parameters import Parameters
 from calibration.posterior import (
     MISFIT_RATIO,
-    Observations,
     RotationPosterior,
     fit,
     log_posterior,
@@ -27,7 +27,7 @@ def observe(
     truth: Parameters, settings: int, counts: float, rng: np.random.Generator
 ) -> Observations:
     voltages = rng.uniform(-5, 5, (settings, 4))
-    probability = CHAIN.error_probability(truth, voltages)[0]
+    probability = CHAIN.error_probability(truth, voltages)[0].reshape(-1, 4)
     trials = rng.poisson(counts / 4, size=probability.shape)
     return Observations(
         drives=voltages,
@@ -122,14 +122,14 @@ def test_old_counts_weigh_less_under_drift(truth: Parameters) -> None:
     learnt = fit(CHAIN, aged, rng, span=SPAN_V, drift_rad=0.05)
 
     assert learnt.seen is not None
-    share = learnt.seen.trials.sum(axis=(1, 2)) / seen.trials.sum(axis=(1, 2))
+    share = learnt.seen.trials.sum(axis=1) / seen.trials.sum(axis=1)
     assert np.all(np.diff(share) > 0)
     assert share[-1] == pytest.approx(1)
 
 
 @given(st.floats(0, 1), st.integers(1, 10**6), st.floats(0, 1))
 def test_weakening_scales_counts_and_errors_alike(tilt: float, trials: int, qber: float) -> None:
-    counts: NDArray[np.float64] = np.full((1, 2, 2), float(trials))
+    counts: NDArray[np.float64] = np.full((1, 4), float(trials))
     seen = Observations(np.zeros((1, 4)), counts, np.round(counts * qber), np.zeros(1))
 
     weak = seen.weakened(np.array([tilt]))
@@ -141,7 +141,7 @@ def test_weakening_scales_counts_and_errors_alike(tilt: float, trials: int, qber
 def test_settings_without_mismatched_counts_are_enough(truth: Parameters) -> None:
     rng = np.random.default_rng(13)
     seen = observe(truth, 20, 4000, rng)
-    matched = np.eye(2)
+    matched = np.array([1, 0, 0, 1])
     errors_only = Observations(
         seen.drives, seen.trials * matched, seen.errors * matched, seen.age_s
     )
@@ -242,7 +242,7 @@ def test_the_mirror_solution_aligns_as_well(learnt: RotationPosterior, truth: Pa
 def test_no_table_is_too_extreme(trials: float, errors: float, floor_log_sigma: float) -> None:
     rng = np.random.default_rng(15)
     chain = CHAIN.with_prior(prior_of_widths(4, floor_log_sigma=floor_log_sigma))
-    table = np.ones((4, 2, 2))
+    table = np.ones((4, 4))
     seen = Observations(rng.uniform(-5, 5, (4, 4)), trials * table, errors * table, np.zeros(4))
 
     learnt = fit(chain, seen, rng, span=SPAN_V, reference=np.zeros(4))
@@ -255,7 +255,7 @@ def test_no_table_is_too_extreme(trials: float, errors: float, floor_log_sigma: 
 
 def test_without_any_count_only_the_prior_speaks() -> None:
     rng = np.random.default_rng(16)
-    nothing = np.zeros((2, 2, 2))
+    nothing = np.zeros((2, 4))
     seen = Observations(rng.uniform(-5, 5, (2, 4)), nothing, nothing, np.zeros(2))
 
     learnt = fit(CHAIN, seen, rng, span=SPAN_V)

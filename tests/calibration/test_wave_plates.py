@@ -9,8 +9,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from benchmarks.paddle_twin import LEAST_DEG, MOST_DEG, RETARDANCE_WAVES, PaddleOptions, PaddleTwin
 from calibration import kinematics, rotation
 from calibration.clicks import Clicks
+from calibration.observations import Observations
 from calibration.parameters import Parameters
-from calibration.posterior import MISFIT_RATIO, Observations, RotationPosterior, fit
+from calibration.posterior import MISFIT_RATIO, RotationPosterior, fit
 from calibration.sampler import Advice, RotationSampler
 from calibration.tracker import Tracker
 from calibration.wave_plates import WavePlateChain
@@ -210,7 +211,7 @@ def test_out_of_reach_the_best_of_some_starts_is_nearly_the_best_there_is() -> N
 
 def observe(truth: Parameters, settings: int, counts: float, seed: int) -> Observations:
     drives = angles(seed, settings)
-    probability = CHAIN.error_probability(truth, drives)[0]
+    probability = CHAIN.error_probability(truth, drives)[0].reshape(-1, 4)
     trials = RNG(seed).poisson(counts / 4, size=probability.shape)
     return Observations(
         drives=drives,
