@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from calibration.chain import Chain
+from calibration.observations import Observations
 from calibration.parameters import Prior, TangentPrior
-from calibration.posterior import Observations, RotationPosterior, log_posterior
+from calibration.posterior import RotationPosterior, log_posterior
 
 Array = NDArray[np.float64]
 
@@ -112,7 +113,7 @@ def is_suspicious(posterior: RotationPosterior, seen: Observations) -> bool:
         seen: The counts that it rests on, weakened for age only.
     """
     best = posterior.modes[:1]
-    probability = posterior.chain.error_probability(best, seen.drives)[0]
+    probability = seen.error_probability(posterior.chain, best)[0]
     used = seen.trials > 0
     trials, errors, p = seen.trials[used], seen.errors[used], probability[used]
     misfit = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))

@@ -67,7 +67,7 @@ class WavePlateChain(Chain):
             raise ValueError("retardances must lie between 0 and 1 wave")
         if np.all(self._is_half_wave):
             raise ValueError("half-wave plates alone do not reach every rotation")
-        if len(self.prior.mean) != self.size - 6:
+        if isinstance(self.prior, Prior) and len(self.prior.mean) != self.size - 6:
             raise ValueError(f"a prior of {len(self.prior.mean)} numbers for {self.size - 6}")
 
     @classmethod
