@@ -283,7 +283,7 @@ class StageRun:
                 break
             latest = await asyncio.to_thread(attempt.search.assess, attempt.trials.study)
             photons = self._verification_photons(latest)
-            if not (latest.is_strained and self._ledger.allows(1, photons)):
+            if not (latest.is_strained and self._bench.allows(1, photons)):
                 break
             self._bench.note("verify", "the model is strained by what was measured: once more")
             attempt = await self._verify(replace(attempt, finding=latest, fresh=None))
