@@ -248,8 +248,8 @@ class MeteredBench:
 
         A detector that dies would take its errors with it and make the QBER look better.
         """
-        if window.flags:
-            return  # the trial fails for that
+        if window.flags or window.duration_s <= 0:
+            return  # the trial fails for a flag; counts that took no time have no rate
         rates_hz = window.singles / window.duration_s
         if self._usual_hz is None:
             self._usual_hz = rates_hz
