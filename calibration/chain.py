@@ -351,9 +351,7 @@ class Chain(ABC):
             first += group.shape[-2]
         return products[-1], axes
 
-    def _draw_around(
-        self, prior: TangentPrior, rng: np.random.Generator, count: int
-    ) -> Parameters:
+    def _draw_around(self, prior: TangentPrior, rng: np.random.Generator, count: int) -> Parameters:
         """Draw from a belief about everything; what is not known at all may be anything."""
         covariance = np.linalg.inv(prior.precision + FLAT_PRECISION * np.eye(self.size))
         root = np.linalg.cholesky(covariance)

@@ -292,7 +292,9 @@ class Conductor:
         return result_dict(result)
 
     async def _run_alignment(self, name: str) -> StageResult:
-        stage = make_stage(name, self._bench.config)
+        good = await self._history.last_good_setting()
+        age_s = 0.0 if good is None else max(self._now() - good.time_s, 0.0)
+        stage = make_stage(name, self._bench.config, age_s)
         interrupted, self._interrupted = self._interrupted, None
         study, is_resumed = f"{name}@{self._now():.3f}", False
         if interrupted is not None and self._is_continued(name, *interrupted):
