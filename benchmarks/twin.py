@@ -163,6 +163,19 @@ class Twin:
         if angle > 0:
             self._fibre = _turn(turn_rad / angle, angle) @ self._fibre
 
+    def pass_night(self, rate_rad: float, duration_s: float, *, is_replugged: bool) -> None:
+        """Let the fibre wander, and maybe connect another fibre to the receiver; then time is 0.
+
+        Args:
+            rate_rad: Standard deviation per axis after one second, rad.
+            duration_s: For how long.
+            is_replugged: Whether the rotation behind the controller is another one afterwards.
+        """
+        self.drift(rate_rad, duration_s)
+        if is_replugged:
+            self._receiver = _any_rotation(self._rng)
+        self.elapsed_s = 0.0
+
     def measure(self, drives: Array, photons: float) -> NDArray[np.int64]:
         """Set the controller and count.
 

@@ -9,13 +9,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from calibration.bench import Bench
-from calibration.chain import Chain
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
 from calibration.metering import Progress
-from calibration.parameters import Prior
 from calibration.pauses import Pauses
 from calibration.polarization_settings import PolarizationSettings
-from calibration.posterior import RotationPosterior
+from calibration.recollection import Recollection
 from calibration.sampler import FIRST_SETTINGS, RotationSampler
 from calibration.searches import (
     Finding,
@@ -113,14 +111,25 @@ class PolarizationStage:
     Args:
         settings: What it turns and may spend.
         seed: Fixes every suggestion.
+        drift_rad: Drift of the fibre per axis in one second, rad.
+        elapsed_s: Time since the ``warm`` of a run was known, s.
 
     Attributes:
         result: How the latest run ended, also if ``run`` raised; None before.
     """
 
-    def __init__(self, settings: PolarizationSettings, seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: PolarizationSettings,
+        seed: int = 0,
+        *,
+        drift_rad: float = 0.0,
+        elapsed_s: float = 0.0,
+    ) -> None:
         self._settings = settings
         self._seed = seed
+        self._drift_rad = drift_rad
+        self._elapsed_s = elapsed_s
         self.result: StageResult | None = None
 
     async def run(
@@ -142,9 +151,10 @@ class PolarizationStage:
             log: The record of trials.
             on_progress: Told after every window.
             start_setting: Setting in force; put back if the stage does not end well.
-            warm: ``posterior`` of an earlier result: what it knew of the controller (not of the
-                fibre, which has turned since) becomes the prior. Ignored if it is of another
-                controller or cannot be read.
+            warm: ``posterior`` of an earlier result or of a tracker, which must not rest on trials
+                of this study: what it knew of both fibres and of the controller is believed as far
+                as the time since allows, and no longer than counts agree with it. Ignored if it is
+                of another controller or cannot be read.
             study: Name of the study in the record.
             resume: Whether past trials of that study are fed to the sampler: only right while the
                 fibre has not turned, as after a short interruption.
@@ -219,7 +229,7 @@ class PolarizationStage:
         sampler = RotationSampler(
             whole,
             chain=chain,
-            prior=_controller_prior(warm, chain),
+            recalled=Recollection.of_stored(warm, chain, self._elapsed_s, self._drift_rad),
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,
             seed=self._seed,
@@ -230,14 +240,3 @@ class PolarizationStage:
         self, name: str, sampler: BaseSampler, space: Mapping[str, FloatDistribution]
     ) -> StockSearch:
         return StockSearch(name, sampler, space, self._settings.photons_per_trial)
-
-
-def _controller_prior(warm: Mapping[str, Any] | None, chain: Chain) -> Prior | None:
-    """Read what an earlier alignment knew of the controller; None if it cannot be used."""
-    if warm is None:
-        return None
-    try:
-        posterior = RotationPosterior.from_dict(warm)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return posterior.controller_prior() if posterior.chain.is_like(chain) else None

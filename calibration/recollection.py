@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 
 DAY_S = 86_400.0
 
+WIDENING = 1.5
+"""Factor on the standard deviations of what was known: Gaussians about a mode are too sure."""
+
 RECEIVER_RAD = 0.05
 """Random walk of the receiver's rotation, per axis in a day, rad: pigtails in a laboratory."""
 
@@ -87,7 +90,7 @@ class Recollection:
         variance[-1] = LOG_FLOOR**2 * days
         drifted = self.drift_rad**2 * self.elapsed_s
         variance[:3] = drifted
-        covariance = self.posterior.covariance[0] + np.diag(variance)
+        covariance = WIDENING**2 * self.posterior.covariance[0] + np.diag(variance)
         reference = self.posterior.modes[:1]
         bench = np.zeros_like(covariance)
         bench[3:, 3:] = np.linalg.inv(covariance[3:, 3:])

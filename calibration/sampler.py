@@ -150,8 +150,8 @@ class RotationSampler(BaseSampler):
             setting settles makes neither dominate.
         most_photons: Detections at any setting, at most.
         drift_rad: Drift of the fibre per axis in one second, rad; trials then need ``time_s``.
-        start: Setting to measure first; by default the middle of all ranges, or what is recalled
-            to be best.
+        start: Setting to measure first; by default the middle of all ranges, or a designed one if
+            there is something to recall.
         z_share: Share of the sifted counts that are of basis Z, where trials tell both together.
         seed: Fixes all suggestions.
 
@@ -233,17 +233,13 @@ class RotationSampler(BaseSampler):
         if trial.number == 0 and self._start is not None:
             setting = self._start
         elif belief is not None and (len(seen) >= FIRST_SETTINGS or self._is_recalled(belief)):
-            setting = (
-                belief.best.setting
-                if len(seen) == 0
-                else design.next_setting(
-                    belief.posterior,
-                    belief.best,
-                    rng,
-                    self._span,
-                    photons * seen.shares,
-                    seen.reading,
-                )
+            setting = design.next_setting(
+                belief.posterior,
+                belief.best,
+                rng,
+                self._span,
+                photons * seen.shares,
+                seen.reading,
             )
         elif trial.number == 0:
             setting = self._span.mean(axis=0)

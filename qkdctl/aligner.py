@@ -39,6 +39,7 @@ class Aligner:
     ) -> None:
         self._bench = bench
         self._history = history
+        self._now = now
         self._signal = signal
         self._on_progress = on_progress
         self.studies = Studies(history, now)
@@ -70,7 +71,9 @@ class Aligner:
         await self._history.add_good_setting(setting, posterior)
 
     async def _run(self, name: str, request: CalibrationRequest) -> StageResult:
-        stage = make_stage(name, self._bench.config)
+        good = await self._history.last_good_setting()
+        age_s = 0.0 if good is None else max(self._now() - good.time_s, 0.0)
+        stage = make_stage(name, self._bench.config, age_s)
         start = await self._bench.read_setting()
         study, outcome = await self.studies.begin(name, request.continued_study), "cancelled"
         try:

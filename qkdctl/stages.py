@@ -13,21 +13,25 @@ from qkdctl.signal_stages import SIGNAL_STAGES
 Stage = PolarizationStage | PhaseStage
 
 
-def _polarization(config: Testbed) -> PolarizationStage:
+def _polarization(config: Testbed, elapsed_s: float) -> PolarizationStage:
     stage = config.stages.polarization
     if stage is None:
         raise ValueError("the link has no polarization stage")
-    return PolarizationStage(stage, seed=stage.seed)
+    drift_rad = config.tracking.drift_rad_per_sqrt_s
+    return PolarizationStage(stage, stage.seed, drift_rad=drift_rad, elapsed_s=elapsed_s)
 
 
-def _phase(config: Testbed) -> PhaseStage:
+def _phase(config: Testbed, _: float) -> PhaseStage:
     stage, encoding = config.stages.phase, config.link.encoding
     if stage is None or encoding == "polarization":
         raise ValueError("the link has no phase stage")
     return PhaseStage(stage, encoding, seed=stage.seed)
 
 
-STAGES: dict[str, Callable[[Testbed], Stage]] = {"polarization": _polarization, "phase": _phase}
+STAGES: dict[str, Callable[[Testbed, float], Stage]] = {
+    "polarization": _polarization,
+    "phase": _phase,
+}
 """Every stage that aligns a link."""
 
 
@@ -58,9 +62,15 @@ def whole_course(config: Testbed) -> tuple[str, ...]:
     return tuple(stages)
 
 
-def make_stage(name: str, config: Testbed) -> Stage:
-    """Build a stage as the testbed file wants it."""
-    return STAGES[name](config)
+def make_stage(name: str, config: Testbed, elapsed_s: float = 0.0) -> Stage:
+    """Build a stage as the testbed file wants it.
+
+    Args:
+        name: Of the stage.
+        config: The testbed file.
+        elapsed_s: Age of the posterior that the stage will be given, s.
+    """
+    return STAGES[name](config, elapsed_s)
 
 
 def progress_dict(progress: Progress) -> dict[str, Any]:

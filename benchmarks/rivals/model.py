@@ -12,8 +12,10 @@ from benchmarks.tasks.link import Link
 from calibration.chain import Chain
 from calibration.clicks import Clicks, Window
 from calibration.polarization import PolarizationSettings, PolarizationStage
+from calibration.posterior import RotationPosterior
+from calibration.recollection import Recollection
 from calibration.retarders import RetarderChain, prior_of_widths
-from calibration.sampler import FIRST_SETTINGS, RotationSampler
+from calibration.sampler import FIRST_SETTINGS, Advice, RotationSampler
 from calibration.trials import MemoryTrialLog
 from calibration.wave_plates import WavePlateChain
 
@@ -31,6 +33,14 @@ SCALE_SIGMA, AZIMUTH_SIGMA_DEG = 0.15, 20.0
 
 def sampler_alone(link: Link, seed: int) -> None:
     """Align with the model-based sampler; its claims are the posterior's, not verified."""
+    recalled = None
+    if link.earlier is not None:
+        learnt = RotationPosterior.from_dict(_align(link.earlier.link, seed, None).posterior)
+        recalled = Recollection(learnt, link.earlier.elapsed_s, link.earlier.drift_rad)
+    _align(link, seed, recalled)
+
+
+def _align(link: Link, seed: int, recalled: Recollection | None) -> Advice:
     first_photons = link.told.cheap_photons
     space: dict[str, BaseDistribution] = {
         **{name: FloatDistribution(*limits) for name, limits in _limits(link).items()},
@@ -39,6 +49,7 @@ def sampler_alone(link: Link, seed: int) -> None:
     sampler = RotationSampler(
         space,
         chain=_chain(link),
+        recalled=recalled,
         first_photons=first_photons,
         most_photons=MOST_PHOTONS,
         drift_rad=link.told.drift_rad,
@@ -63,6 +74,7 @@ def sampler_alone(link: Link, seed: int) -> None:
         link.recommend(
             list(advice.setting.values()), excess_q90=advice.excess_q90 if claims else np.nan
         )
+    return sampler.advice(study)
 
 
 def whole_stage(link: Link, seed: int) -> None:

@@ -39,7 +39,8 @@ def applies_to(case: Case) -> bool:
     """Tell whether a case's bench is of the kind whose information is computed here."""
     kept = {name: getattr(case.twin, name) for name in ("scale_range", "axis_sigma_deg")}
     kept |= {name: getattr(case.twin, name) for name in ("loss_db", "intrinsic_qber")}
-    return type(case.twin) is TwinOptions and case.twin == TwinOptions(**kept)
+    is_of_kind = type(case.twin) is TwinOptions and case.twin == TwinOptions(**kept)
+    return is_of_kind and case.night is None
 
 
 def design(case: Case, twin: Twin) -> list[Step]:

@@ -3,17 +3,33 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.paddle_twin import PaddleOptions, PaddleTwin
-from benchmarks.tasks.link import Counts, Link, Told
+from benchmarks.tasks.link import Counts, Earlier, Link, Told
 from benchmarks.twin import HALF_WAVE_V, Twin, TwinOptions
 
 FILE = Path(__file__).with_name("alignment.toml")
 
 HALF_TURN_DEG = 90.0
 """Angle of a paddle that turns its axis by pi on the Stokes sphere."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """What passes between an alignment that costs nothing and the one that is judged.
+
+    Attributes:
+        hours: How long it lasts.
+        drift_rad: Drift of the fibre per axis in one second, rad; told to every method.
+        is_replugged: Whether somebody connects another fibre to the receiver; told to none.
+    """
+
+    hours: float
+    drift_rad: float
+    is_replugged: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,11 +40,13 @@ class Case:
         twin: What the bench is like.
         counts: What its receiver tells.
         told: What every method is told.
+        night: What passes since the bench was aligned before, or None.
     """
 
     twin: TwinOptions
     counts: Counts = "all"
     told: Told = field(default_factory=Told)
+    night: Night | None = None
 
     @property
     def actuator(self) -> Literal["squeezers", "paddles"]:
@@ -44,14 +62,30 @@ class Case:
 
     def link(self, seed: int, *, budget_photons: int, most_settings: int | None = None) -> Link:
         """Draw the bench of a seed and show it as methods see it."""
-        return Link(
-            self.build(seed),
+        twin = self.build(seed)
+        show = partial(
+            Link,
+            twin,
             HALF_TURN_DEG if self.actuator == "paddles" else HALF_WAVE_V,
             counts=self.counts,
             told=self.told,
             budget_photons=budget_photons,
-            most_settings=most_settings,
         )
+        earlier = None
+        if self.night is not None:
+            duration_s = 3600 * self.night.hours
+            earlier = Earlier(
+                show(),
+                duration_s,
+                self.night.drift_rad,
+                partial(
+                    twin.pass_night,
+                    self.night.drift_rad,
+                    duration_s,
+                    is_replugged=self.night.is_replugged,
+                ),
+            )
+        return show(most_settings=most_settings, earlier=earlier)
 
 
 @dataclass(frozen=True)
@@ -87,9 +121,11 @@ def _case(
     counts: Counts = "all",
     twin: Mapping[str, Any] | None = None,
     told: Mapping[str, Any] | None = None,
+    night: Mapping[str, Any] | None = None,
 ) -> Case:
     options: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in (twin or {}).items()
     }
     kind: type[TwinOptions] = PaddleOptions if actuator == "paddles" else TwinOptions
-    return Case(kind(**options), counts, Told(**(told or {})))
+    passed = None if night is None else Night(**night)
+    return Case(kind(**options), counts, Told(**(told or {})), passed)

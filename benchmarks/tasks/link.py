@@ -1,5 +1,7 @@
 """What a method sees of a task: drives to set and counts to take, every one of them paid for."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Callable
@@ -82,6 +84,23 @@ class Step:
     excess_q90: float
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """The same bench some time ago, where a method may have learnt something.
+
+    Attributes:
+        link: The bench as it was; what is looked at there costs nothing.
+        elapsed_s: Time between then and now, s.
+        drift_rad: Drift of the fibre meanwhile, per axis in one second, rad.
+        let_pass: Lets the time pass; called before the first count of now.
+    """
+
+    link: Link
+    elapsed_s: float
+    drift_rad: float
+    let_pass: Callable[[], None]
+
+
 class LinkTwin(Protocol):
     """What a link is made of."""
 
@@ -111,11 +130,13 @@ class Link:
         told: What the laboratory knows.
         budget_photons: Detections that may be looked at.
         most_settings: Exposures that may be taken, or None for any number.
+        earlier: The same bench some time ago, or None.
 
     Attributes:
         limits: Lowest and highest drives, shape ``(2, K)``.
         half_turn: As above.
         told: As above.
+        earlier: As above.
         photons: Detections so far.
         settings: Exposures so far.
         steps: What was recommended.
@@ -131,8 +152,10 @@ class Link:
         told: Told | None = None,
         budget_photons: int,
         most_settings: int | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self._twin = twin
+        self.earlier = earlier
         self._counts = counts
         self._budget_photons = budget_photons
         self._most_settings = most_settings
@@ -172,6 +195,8 @@ class Link:
             raise BudgetSpentError
         self.suggestion_s.append(self._thinking_s)
         self._thinking_s = 0.0
+        if self.settings == 0 and self.earlier is not None:
+            self.earlier.let_pass()
         drives = np.clip(np.asarray(setting, dtype=float), *self.limits)
         table = self._twin.measure(drives, max(min(photons, self.photons_left), 1))
         self.photons += int(table.sum())

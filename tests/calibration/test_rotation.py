@@ -145,3 +145,16 @@ def test_stacks_are_turned_member_by_member() -> None:
 
     assert np.allclose(stacked[1, 4], rotation.exp(vectors[1, 4]))
     assert np.allclose(rotation.log(stacked)[1, 4], rotation.log(stacked[1, 4]))
+
+
+@pytest.mark.parametrize("angle_rad", [1e-6, 0.009, 0.5, 2.0, 3.1])
+def test_the_slope_of_the_logarithm_is_its_change(angle_rad: float) -> None:
+    vector = angle_rad * np.array([0.48, -0.6, 0.64])
+    small = 1e-6 * np.eye(3)
+
+    after = rotation.log(rotation.exp(small) @ rotation.exp(vector)) - vector
+    before = rotation.log(rotation.exp(vector) @ rotation.exp(small)) - vector
+
+    slope = rotation.log_slope(vector)
+    assert np.allclose(after.T / 1e-6, slope, atol=1e-5)
+    assert np.allclose(before.T / 1e-6, slope.T, atol=1e-5)

@@ -22,7 +22,9 @@ def test_a_fresh(run_laboratory: Run) -> None:
         seen["mean"] = laboratory.bench.twin.mean_photons(now)
         seen["second"] = await laboratory.calibrate()
 
-    import time, numpy as np
+    import time
+
+    import numpy as np
 
     t = time.time()
     laboratory = run_laboratory(story, example=FOUR_PHASE)
