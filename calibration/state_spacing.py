@@ -137,13 +137,13 @@ def fit_states(looks: Sequence[StateLook], knowledge: Knowledge) -> StateFit:
         for state, clicks in zip("HVDA", look.counts.sum(axis=1), strict=True):
             if clicks == 0:
                 raise ValueError(f"no clicks of state {state}")
-    model = _Model(looks, knowledge)
+    model = StateModel(looks, knowledge)
     counts = np.concatenate([look.counts for look in looks])
     fit = fit_multinomial(model.shares, counts, model.prior, model.start())
     return model.read(fit)
 
 
-class _Model:
+class StateModel:
     """Shares of clicks over the parameters.
 
     These are, in order: a turn of each look; a scale, common to all drives; scales of their own

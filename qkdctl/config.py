@@ -409,7 +409,7 @@ def _cure(kind: str, location: list[str], model: type[BaseModel]) -> str:
         case "missing":
             return "add it"
         case "string_pattern_mismatch":
-            return "use small letters, digits and hyphens"
+            return "names are small letters, digits and hyphens; states are H, V, D or A"
         case _:
             return "correct the value"
 

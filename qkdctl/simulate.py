@@ -5,12 +5,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import tomlkit
 
 from calibration.clicks import STATES
@@ -25,12 +23,11 @@ from qkdctl.config import (
     parse_testbed,
     read_toml,
 )
-from qkdctl.simulated_units import simulated_unit
+from qkdctl.simulated_units import driven_levels, level_settings, simulated_unit
 from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
 from sim.control import ask as ask_bench
 from sim.control import serve_control
 from sim.fibre import FibreSettings
-from sim.levels import LevelSettings
 from sim.modulator import ModulatorSettings
 from sim.paddles import PaddleSettings
 from sim.phase_drift import PhaseDriftSettings
@@ -108,7 +105,7 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     instruments = []
     for name, entry in config.instruments.items():
         try:
-            role = name in _on_link(config), _levels(config).get(name)
+            role = name in _on_link(config), driven_levels(config).get(name)
             instruments.append(_instrument(name, entry, *role))
         except _NotSimulatedError as exc:
             cure = "leave it out of a file that is to be simulated"
@@ -207,16 +204,6 @@ def _on_link(config: Testbed) -> set[str]:
     return named
 
 
-def _levels(config: Testbed) -> dict[str, str]:
-    """Name the drive of Alice's source that an instrument's voltage is, by instrument."""
-    modulation = config.stages.modulation
-    if modulation is None:
-        return {}
-    named = {f"state {state}": knob for state, knob in modulation.states.items()}
-    named |= {f"intensity {name}": knob for name, knob in modulation.intensities.items()}
-    return {config.knobs[knob].instrument: level for level, knob in named.items()}
-
-
 def _twin(config: Testbed) -> TwinSettings:
     link, simulation = config.link, config.simulation
     source = SourceSettings(
@@ -236,7 +223,7 @@ def _twin(config: Testbed) -> TwinSettings:
             ),
             receiver=_receiver(config, STATES),
             modulator=_modulator(config),
-            levels=_level_settings(config),
+            levels=level_settings(config),
             laser_offset_db=simulation.laser_offset_db,
             loss_db=simulation.loss_db,
             nominal_attenuation_db=config.light.attenuation_db,
@@ -255,7 +242,7 @@ def _twin(config: Testbed) -> TwinSettings:
         bins_per_slot=simulation.bins_per_slot,
         receiver=_receiver(config, detectors),
         modulator=_modulator(config),
-        levels=_level_settings(config),
+        levels=level_settings(config),
         laser_offset_db=simulation.laser_offset_db,
         loss_db=simulation.loss_db,
         nominal_attenuation_db=config.light.attenuation_db,
@@ -269,19 +256,6 @@ def _modulator(config: Testbed) -> ModulatorSettings:
         null_v=simulation.modulator_null_v,
         drift_v_per_hour=simulation.modulator_drift_v_per_hour,
         extinction_db=simulation.modulator_extinction_db,
-    )
-
-
-def _level_settings(config: Testbed) -> LevelSettings:
-    simulation, stage = config.simulation, config.stages.modulation
-    loss_db = np.array([simulation.state_loss_db.get(state, 0.0) for state in STATES])
-    settings = LevelSettings(spread=simulation.half_wave_spread, state_loss_db=loss_db)
-    if stage is None:
-        return settings
-    return replace(
-        settings,
-        half_wave_v=stage.half_wave_v or settings.half_wave_v,
-        intensity_half_wave_v=stage.intensity_half_wave_v or settings.intensity_half_wave_v,
     )
 
 

@@ -1,9 +1,12 @@
-"""Which simulated unit stands in for each kind of instrument, set up as its options say."""
+"""Which simulated unit stands in for each kind of instrument, and what it drives."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from calibration.clicks import STATES
 from drivers.attenuators.hp_8156a import Hp8156aOptions
 from drivers.attenuators.jdsu_ha9 import Ha9Options
 from drivers.attenuators.keysight_n77xx import N77xxOptions
@@ -25,6 +28,7 @@ from drivers.voltage_sources.limits import VoltageOptions
 from drivers.voltage_sources.siglent_sdg import SdgOptions
 from drivers.voltage_sources.srs_sim928 import Sim928Options
 from drivers.voltage_sources.yokogawa_gs200 import Gs200Options
+from qkdctl.config import Testbed
 from sim.instrument import InstrumentSettings
 from sim.instruments.dd100 import Dd100Settings
 from sim.instruments.epc400 import Epc400Settings
@@ -50,6 +54,7 @@ from sim.instruments.tc200 import Tc200Settings
 from sim.instruments.tdc1 import Tdc1Settings
 from sim.instruments.timetagger import TimeTaggerSettings
 from sim.instruments.websq import WebSqSettings
+from sim.levels import LevelSettings
 from sim.record import Limits
 
 LevelDriver = Gs200Settings | Keysight33500Settings | SdgSettings | Sim928Settings
@@ -79,6 +84,30 @@ def simulated_unit(kind: str, options: Any, *, is_on_link: bool, level: str | No
     if isinstance(settings, LevelDriver):
         return replace(settings, level=level), limits
     raise ValueError(f"no simulated {kind} drives a level of the source ({level})")
+
+
+def driven_levels(config: Testbed) -> dict[str, str]:
+    """Name the drive of Alice's source that an instrument's voltage is, by instrument."""
+    modulation = config.stages.modulation
+    if modulation is None:
+        return {}
+    named = {f"state {state}": knob for state, knob in modulation.states.items()}
+    named |= {f"intensity {name}": knob for name, knob in modulation.intensities.items()}
+    return {config.knobs[knob].instrument: level for level, knob in named.items()}
+
+
+def level_settings(config: Testbed) -> LevelSettings:
+    """Describe Alice's modulators: half-wave voltages about those that the stage is told."""
+    simulation, stage = config.simulation, config.stages.modulation
+    loss_db = np.array([simulation.state_loss_db.get(state, 0.0) for state in STATES])
+    settings = LevelSettings(spread=simulation.half_wave_spread, state_loss_db=loss_db)
+    if stage is None:
+        return settings
+    return replace(
+        settings,
+        half_wave_v=stage.half_wave_v or settings.half_wave_v,
+        intensity_half_wave_v=stage.intensity_half_wave_v or settings.intensity_half_wave_v,
+    )
 
 
 def _epc400(options: Epc400Options, is_on_link: bool) -> Unit:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import check_grad
 
-from calibration.state_spacing import WANTED_RAD, Knowledge, StateLook, fit_states
+from calibration.state_spacing import WANTED_RAD, Knowledge, StateLook, StateModel, fit_states
 
 Floats = NDArray[np.float64]
 
@@ -142,3 +143,19 @@ def test_a_state_that_is_off_makes_the_error_rate_of_the_overlap(off_deg: float)
     predicted = (1 - fit.visibility[1] * cos(delta)) / 2
     assert error_rate == pytest.approx((1 - 0.98 * cos(radians(off_deg))) / 2)
     assert predicted == pytest.approx(error_rate, abs=2e-4)
+
+
+def test_the_slopes_of_the_shares_are_those_of_finite_differences() -> None:
+    seen = [look(expected(WANTED_RAD, turn=turn), background=500.0) for turn in (0.3, 2.0)]
+    model = StateModel(seen, DRIVES)
+    point = model.start() + np.linspace(-0.1, 0.1, len(model.prior.mean))
+
+    for row in range(8):
+        for cell in range(4):
+            place = row, cell
+            wrong = check_grad(
+                lambda x, at=place: float(model.shares(x)[0][at]),
+                lambda x, at=place: model.shares(x)[1][at],
+                point,
+            )
+            assert wrong < 1e-6

@@ -197,3 +197,43 @@ def test_counters_cannot_do_the_stages_that_need_slots(tmp_path: Path) -> None:
     problems = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FULL)
 
     assert [problem.split(": ")[1] for problem in problems] == ["stages.bias", "stages.delay"]
+
+
+FOUR_PHASE = EXAMPLE.with_name("four-phase.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        ('V = "drive-v"', 'V = "drive-x"', "modulation.states", "there is no knob 'drive-x'"),
+        ('V = "drive-v"', 'X = "drive-v"', "modulation.states.X", "states are H, V, D or A"),
+        ('V = "drive-v"', 'H = "drive-v"', "stages.modulation", "it is the reference"),
+        ('V = "drive-v"', 'V = "drive-d"', "stages.modulation", "give each its own"),
+        ("half_wave_v = 4.0", "", "stages.modulation", "states need half_wave_v"),
+        (
+            "intensity_half_wave_v = 5.0",
+            "",
+            "stages.modulation",
+            "intensities need intensity_half_wave_v",
+        ),
+        ("{ decoy = ", "{ signal = ", "modulation.intensities.signal", "compared with"),
+        ("{ decoy = ", "{ vacuum = ", "modulation.intensities.vacuum", "leave it to stages.bias"),
+        ("{ decoy = ", "{ bright = ", "modulation.intensities.bright", "no intensity 'bright'"),
+        ("decoy = 0.1", "decoy = 0.6", "modulation.intensities.decoy", "no darker than 'signal'"),
+        ('"four-phase"', '"time-bin"', "modulation.states", "time-bin makes H and V by intensity"),
+    ],
+)
+def test_the_modulation_stage_names_drives_that_can_be_what_they_are_said_to_be(
+    tmp_path: Path, old: str, new: str, key: str, said: str
+) -> None:
+    (problem,) = mistakes_in(tmp_path, old, new, FOUR_PHASE)
+
+    assert key in problem
+    assert said in problem
+
+
+def test_counters_cannot_tell_the_angles_of_states(tmp_path: Path) -> None:
+    (problem,) = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FOUR_PHASE)
+
+    assert "stages.modulation" in problem
+    assert 'source = "pattern"' in problem
