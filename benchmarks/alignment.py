@@ -78,7 +78,9 @@ class Method:
 
 
 POOLED = dict.fromkeys((name for name, case in CASES.items() if case.counts == "pooled"), NO_POOLED)
-PADDLES = dict.fromkeys((n for n, case in CASES.items() if case.actuator == "paddles"), NO_PERIOD)
+PLATES = dict.fromkeys(
+    (name for name, case in CASES.items() if case.actuator in ("paddles", "wave-plates")), NO_PERIOD
+)
 OUTSIDE = dict.fromkeys(
     (name for name, case in CASES.items() if not oracle.applies_to(case)),
     "the bench is outside of the class of models whose information it computes",
@@ -93,7 +95,7 @@ METHODS: dict[str, Method] = {
     "ours": Method(model.sampler_alone, lacks=POOLED),
     "ours-stage": Method(model.whole_stage, lacks=POOLED),
     ORACLE: Method(_no_run, lacks=OUTSIDE),
-    "coordinate-descent": Method(descent.sinusoid, lacks=PADDLES),
+    "coordinate-descent": Method(descent.sinusoid, lacks=PLATES),
     "golden-section": Method(descent.golden_section),
     "nelder-mead": Method(direct.nelder_mead),
     "spsa": Method(direct.spsa),

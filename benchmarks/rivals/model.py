@@ -2,22 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from benchmarks.paddle_twin import RETARDANCE_WAVES
 from benchmarks.tasks.link import Link
-from calibration.chain import Chain
 from calibration.clicks import Clicks, Window
 from calibration.polarization import PolarizationSettings, PolarizationStage
 from calibration.posterior import RotationPosterior
 from calibration.recollection import Recollection
-from calibration.retarders import RetarderChain, prior_of_widths
 from calibration.sampler import FIRST_SETTINGS, Advice, RotationSampler
 from calibration.trials import MemoryTrialLog
-from calibration.wave_plates import WavePlateChain
 
 SETTINGS, PHOTONS = 18, 25_000
 """The sampler goes on until it has had both, long after it claims the target, so that it shows
@@ -48,7 +45,7 @@ def _align(link: Link, seed: int, recalled: Recollection | None) -> Advice:
     }
     sampler = RotationSampler(
         space,
-        chain=_chain(link),
+        chain=_controller(link).chain(link.middle.tolist()),
         recalled=recalled,
         first_photons=first_photons,
         most_photons=MOST_PHOTONS,
@@ -82,17 +79,12 @@ def whole_stage(link: Link, seed: int) -> None:
 
     What it claims has withstood a fresh window that no choice rests on.
     """
-    has_paddles = _has_paddles(link)
-    controller = {} if has_paddles else {"half_wave_v": float(link.half_turn[0]), **_widths(link)}
-    settings = PolarizationSettings.model_validate(
-        {
-            "knobs": tuple(_limits(link)),
-            "actuator": "paddles" if has_paddles else "squeezers",
+    settings = _controller(link).model_copy(
+        update={
             "target_excess": TARGET_EXCESS,
             "first_dwell": link.told.cheap_photons,
             "most_dwell": MOST_PHOTONS,
             "max_photons": link.photons_left,
-            **controller,
         }
     )
     stage = PolarizationStage(settings, seed)
@@ -147,22 +139,14 @@ def _goes_on(link: Link) -> bool:
     return is_short and link.settings < MOST_SETTINGS
 
 
-def _has_paddles(link: Link) -> bool:
-    return len(link.half_turn) == len(RETARDANCE_WAVES)
-
-
-def _widths(link: Link) -> dict[str, float]:
-    if link.told.is_characterised:
-        return {}
-    return {"scale_sigma": SCALE_SIGMA, "azimuth_sigma_deg": AZIMUTH_SIGMA_DEG}
-
-
-def _chain(link: Link) -> Chain:
+def _controller(link: Link) -> PolarizationSettings:
     """Describe the controller as its data sheet does."""
-    if _has_paddles(link):
-        return WavePlateChain.nominal(RETARDANCE_WAVES, centre_deg=link.middle.tolist())
-    channels = len(link.half_turn)
-    prior = None
-    if not link.told.is_characterised:
-        prior = prior_of_widths(channels, scale=SCALE_SIGMA, azimuth_deg=AZIMUTH_SIGMA_DEG)
-    return RetarderChain.nominal(link.half_turn, centre_v=link.middle, prior=prior)
+    actuator = link.told.actuator
+    said: dict[str, Any] = {"knobs": tuple(_limits(link)), "actuator": actuator}
+    if actuator == "squeezers":
+        said["half_wave_v"] = float(link.half_turn[0])
+        if not link.told.is_characterised:
+            said |= {"scale_sigma": SCALE_SIGMA, "azimuth_sigma_deg": AZIMUTH_SIGMA_DEG}
+    if actuator == "retarders":
+        said["azimuth_deg"] = (0.0, 90.0, 0.0, 90.0)[: len(link.half_turn)]
+    return PolarizationSettings.model_validate(said)

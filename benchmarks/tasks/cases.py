@@ -2,19 +2,33 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from benchmarks.liquid_crystal_twin import LiquidCrystalOptions, LiquidCrystalTwin
 from benchmarks.paddle_twin import PaddleOptions, PaddleTwin
-from benchmarks.tasks.link import Counts, Earlier, Link, Told
+from benchmarks.tasks.link import Actuator, Counts, Earlier, Link, Told
 from benchmarks.twin import HALF_WAVE_V, Twin, TwinOptions
+from benchmarks.wave_plate_twin import WavePlateOptions, WavePlateTwin
 
 FILE = Path(__file__).with_name("alignment.toml")
 
-HALF_TURN_DEG = 90.0
-"""Angle of a paddle that turns its axis by pi on the Stokes sphere."""
+HALF_TURN: Mapping[Actuator, float] = {
+    "squeezers": HALF_WAVE_V,
+    "retarders": 0.5,
+    "paddles": 90.0,
+    "wave-plates": 90.0,
+}
+"""Change of a drive, V, waves or degrees, that turns a retarder or its axis by pi on the sphere."""
+
+OPTIONS: Mapping[Actuator, type[TwinOptions]] = {
+    "squeezers": TwinOptions,
+    "retarders": LiquidCrystalOptions,
+    "paddles": PaddleOptions,
+    "wave-plates": WavePlateOptions,
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +63,21 @@ class Case:
     night: Night | None = None
 
     @property
-    def actuator(self) -> Literal["squeezers", "paddles"]:
+    def actuator(self) -> Actuator:
         """What the drives drive."""
-        return "paddles" if isinstance(self.twin, PaddleOptions) else "squeezers"
+        return next(name for name, kind in OPTIONS.items() if type(self.twin) is kind)
 
     def build(self, seed: int) -> Twin:
         """Draw the bench of a seed."""
-        options = self.twin
-        return (
-            PaddleTwin(seed, options) if isinstance(options, PaddleOptions) else Twin(seed, options)
-        )
+        match self.twin:
+            case LiquidCrystalOptions():
+                return LiquidCrystalTwin(seed, self.twin)
+            case WavePlateOptions():
+                return WavePlateTwin(seed, self.twin)
+            case PaddleOptions():
+                return PaddleTwin(seed, self.twin)
+            case _:
+                return Twin(seed, self.twin)
 
     def link(self, seed: int, *, budget_photons: int, most_settings: int | None = None) -> Link:
         """Draw the bench of a seed and show it as methods see it."""
@@ -66,9 +85,9 @@ class Case:
         show = partial(
             Link,
             twin,
-            HALF_TURN_DEG if self.actuator == "paddles" else HALF_WAVE_V,
+            HALF_TURN[self.actuator],
             counts=self.counts,
-            told=self.told,
+            told=replace(self.told, actuator=self.actuator),
             budget_photons=budget_photons,
         )
         earlier = None
@@ -117,7 +136,7 @@ def read(path: Path = FILE) -> tuple[int, Scoring, dict[str, Case]]:
 
 
 def _case(
-    actuator: Literal["squeezers", "paddles"] = "squeezers",
+    actuator: Actuator = "squeezers",
     counts: Counts = "all",
     twin: Mapping[str, Any] | None = None,
     told: Mapping[str, Any] | None = None,
@@ -126,6 +145,5 @@ def _case(
     options: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in (twin or {}).items()
     }
-    kind: type[TwinOptions] = PaddleOptions if actuator == "paddles" else TwinOptions
     passed = None if night is None else Night(**night)
-    return Case(kind(**options), counts, Told(**(told or {})), passed)
+    return Case(OPTIONS[actuator](**options), counts, Told(**(told or {})), passed)

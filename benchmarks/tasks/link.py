@@ -15,6 +15,7 @@ from calibration.clicks import Clicks
 
 Array = NDArray[np.float64]
 Counts = Literal["all", "matched", "pooled"]
+Actuator = Literal["squeezers", "retarders", "paddles", "wave-plates"]
 
 
 class BudgetSpentError(Exception):
@@ -26,11 +27,14 @@ class Told:
     """What the laboratory knows beforehand and tells every method.
 
     Attributes:
+        actuator: What the drives drive: squeezers by voltage, liquid-crystal cells by nominal
+            retardance, or wave plates by angle: fibre paddles, or bulk plates that were homed.
         cheap_photons: Detections that cost no more than changing the setting does.
         is_characterised: Whether half-wave voltages are known to 10 % and axes to a few degrees.
         drift_rad: Drift of the fibre per axis in one second, rad.
     """
 
+    actuator: Actuator = "squeezers"
     cheap_photons: int = 100
     is_characterised: bool = True
     drift_rad: float = 0.0

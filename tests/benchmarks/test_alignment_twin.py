@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.liquid_crystal_twin import LiquidCrystalOptions, LiquidCrystalTwin
 from benchmarks.paddle_twin import PaddleOptions, PaddleTwin
 from benchmarks.twin import Twin, TwinOptions
+from benchmarks.wave_plate_twin import WavePlateOptions, WavePlateTwin
 from calibration.clicks import Clicks
 
 SETTING = np.array([1.0, -2.0, 0.5, 3.0])
@@ -29,6 +31,40 @@ def test_paddles_are_judged_by_what_they_can_reach() -> None:
 
     assert max(twin.best_qber - twin.floor for twin in twins) > 1e-3
     assert min(twin.best_qber - twin.floor for twin in twins) > -1e-9
+
+
+def test_three_cells_of_less_than_a_wave_do_not_reach_every_fibre() -> None:
+    half_wave = LiquidCrystalOptions(full_waves=0.65, most_waves=0.6)
+
+    missed = [
+        [twin.best_qber - twin.floor for twin in (LiquidCrystalTwin(s, each) for s in range(4))]
+        for each in (LiquidCrystalOptions(), half_wave)
+    ]
+
+    assert max(missed[0]) < 1e-6
+    assert max(missed[1]) > 0.01
+
+
+def test_a_cell_without_errors_turns_by_its_nominal_retardance() -> None:
+    exact = LiquidCrystalOptions(
+        axis_sigma_deg=0.0, thickness_sigma=0.0, threshold_sigma=0.0, residual_sigma_waves=0.0
+    )
+    twin, waves = LiquidCrystalTwin(1, exact), np.array([0.1, 0.6, 1.0])
+
+    before = twin._controller(np.full(3, 0.2))
+    after = twin._controller(np.stack([waves, np.full(3, 0.2), np.full(3, 0.2)], axis=-1))
+
+    cosine = (np.trace(before.T @ after, axis1=-2, axis2=-1) - 1) / 2
+    assert np.allclose(cosine, np.cos(2 * np.pi * (waves - 0.2)))
+
+
+def test_wave_plates_stand_where_they_were_homed_but_for_a_degree_or_two() -> None:
+    off_deg = [
+        np.degrees(WavePlateTwin(seed, WavePlateOptions(homing_sigma_deg=1.5))._azimuth_rad) / 2
+        for seed in range(100)
+    ]
+
+    assert np.std(off_deg) == pytest.approx(1.5, rel=0.15)
 
 
 def test_polarization_dependent_loss_dims_some_states_by_as_much() -> None:
