@@ -2,7 +2,7 @@
 
 Rows of counts are independent, each a multinomial whose shares follow from a few parameters. The
 fit is the maximum of the posterior, its covariance the inverse of the expected (Fisher)
-information. Source: Y. Pawitan, In All Likelihood, ch. 9 (observed and expected information).
+information. Source: Y. Pawitan, In All Likelihood, ch. 8 (score function and Fisher information).
 """
 
 from collections.abc import Callable

@@ -201,9 +201,10 @@ class Twin(ABC):
 
     def mean_photons(self, now_s: float) -> Floats:
         """Return each slot's mean photon number as the modulator makes it, nominal otherwise."""
-        names = self.source.settings.intensities
-        driven = [self.levels.intensity_rad(name, now_s) for name in names]
-        drive_rad = np.resize(np.array(driven), self.source.period_slots)
+        driven = [
+            self.levels.intensity_rad(each, now_s) for each in self.source.settings.intensities
+        ]
+        drive_rad = np.resize(driven, self.source.period_slots)
         made = self.modulator.mean_photons(self.source.mean_photons(), now_s, drive_rad)
         return np.asarray(made * self.levels.state_share[self.source.sent_states(now_s)])
 
