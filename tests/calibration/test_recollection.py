@@ -6,8 +6,9 @@ from scipy.stats import chi2
 
 from calibration import recollection, rotation
 from calibration.chain import Chain
+from calibration.observations import Observations
 from calibration.parameters import Parameters, TangentPrior
-from calibration.posterior import Observations, RotationPosterior, fit
+from calibration.posterior import RotationPosterior, fit
 from calibration.recollection import FORGOTTEN_RAD, Recollection
 from calibration.retarders import RetarderChain
 
@@ -20,7 +21,7 @@ def observe(
     truth: Parameters, settings: int, counts: float, rng: np.random.Generator
 ) -> Observations:
     voltages = rng.uniform(-5, 5, (settings, 4))
-    probability = CHAIN.error_probability(truth, voltages)[0]
+    probability = CHAIN.error_probability(truth, voltages)[0].reshape(settings, 4)
     trials = rng.poisson(counts / 4, size=probability.shape)
     errors = rng.binomial(trials, probability)
     return Observations(voltages, trials.astype(float), errors.astype(float), np.zeros(settings))
