@@ -168,13 +168,13 @@ def test_light_that_was_dimmed_comes_back_by_the_first_look(run_laboratory: Run)
             calibration = tasks.create_task(laboratory.calibrate("polarization"))
             await searching(laboratory)
             attenuator = laboratory.bench.twin.attenuator
-            attenuator.move_to(17.0, asyncio.get_running_loop().time())
+            attenuator.move_to(23.0, asyncio.get_running_loop().time())
             await laboratory.wait_for(lambda: laboratory.daemon.state == "paused", within_s=20)
             seen["reason"] = (await laboratory.daemon.status())["reason"]
             (seen["result"],) = (await calibration)["results"]
 
     run_laboratory(story, change=slow)
-    assert "hardly any light" in seen["reason"]
+    assert seen["reason"].startswith(("no light", "hardly any light"))
     assert seen["result"]["outcome"] == "accepted"
 
 

@@ -197,3 +197,17 @@ def test_counters_cannot_do_the_stages_that_need_slots(tmp_path: Path) -> None:
     problems = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FULL)
 
     assert [problem.split(": ")[1] for problem in problems] == ["stages.bias", "stages.delay"]
+
+
+def test_an_unknown_instrument_that_is_watched_is_named(tmp_path: Path) -> None:
+    table = '[watch.laser]\ninstrument = "tc"\nquantity = "temperature"\nmaximum = 24\n\n[light]'
+    (problem,) = mistakes_in(tmp_path, "[light]", table)
+    assert "watch.laser.instrument" in problem
+    assert "there is no instrument 'tc'" in problem
+
+
+def test_a_watched_band_without_an_end_is_named(tmp_path: Path) -> None:
+    table = '[watch.laser]\nquantity = "detection-rate"\n\n[light]'
+    (problem,) = mistakes_in(tmp_path, "[light]", table)
+    assert "watch.laser" in problem
+    assert "neither minimum nor maximum" in problem
