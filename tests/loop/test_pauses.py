@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 
 def slow(document: dict[str, Any]) -> None:
     """A search that goes on for long: a target that no budget shows."""
-    document["stages"]["polarization"] |= {"target_excess": 1e-3, "max_photons": 15_000}
+    document["stages"]["polarization"] |= {"target_excess": 3e-4, "max_photons": 30_000}
     document["pausing"] = {"look_every_s": 5.0, "light_wait_s": 60.0}
 
 
@@ -111,7 +111,7 @@ def test_a_finished_search_keeps_its_best_point_once_it_is_verified(run_laborato
     async def story(laboratory: Any) -> None:
         async with asyncio.TaskGroup() as tasks:
             calibration = tasks.create_task(laboratory.calibrate("polarization"))
-            await searching(laboratory, least=8)
+            await searching(laboratory, least=6)
             await laboratory.daemon.pause()
             await laboratory.daemon.finish()
             (seen["result"],) = (await calibration)["results"]
@@ -207,7 +207,7 @@ def test_a_cancelled_calibration_is_continued_the_next_day_with_its_counts(
         )
         async with asyncio.TaskGroup() as tasks:
             calibration = tasks.create_task(laboratory.calibrate("polarization"))
-            await searching(laboratory, least=8)
+            await searching(laboratory, least=6)
             calibration.cancel()
             await asyncio.wait({calibration})
         first = await complete_trials(laboratory)
