@@ -9,11 +9,15 @@ from calibration.bench import LightLostError
 from calibration.clicks import Window
 from drivers.errors import InstrumentError
 from qkdctl.testbed import OpenTestbed
+from qkdctl.watched import Outside
 
 log = logging.getLogger(__name__)
 
 LOOK_PHOTONS = 1000
 """Detections, at the expected rate, of the window that looks whether light is back."""
+
+OPERATOR, LIGHT = "by the operator", "for want of light"
+"""Causes of a pause beside the names of watched quantities, which have no blanks."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class CalibrationPauses:
         self._asked: _Asked | None = None
         self._changed = asyncio.Event()
         self._held: _Held | None = None
-        self._told: str | None = None
+        self._cause: str | None = None
         self._paused_s = 0.0
         self._missed_since_s: float | None = None
         self._is_shut_by_hand = False
@@ -80,7 +84,7 @@ class CalibrationPauses:
     @property
     def is_in_effect(self) -> bool:
         """Whether a stage is held up because somebody wants that."""
-        return self._asked is not None and self._asked.reason == self._told
+        return self._asked is not None and self._cause == OPERATOR
 
     def ask(self, reason: str, *, keeps_light: bool) -> None:
         """Pause before the next window."""
@@ -104,8 +108,8 @@ class CalibrationPauses:
             self._changed.clear()
             if self._asked is not None:
                 await self._stand_by(self._asked)
-            elif (text := await self._trouble()) is not None:
-                await self._hold(text)
+            elif (trouble := await self._trouble()) is not None:
+                await self._hold(trouble.name, trouble.text)
                 await self._wait(self._config.look_every_s)
             else:
                 break
@@ -128,14 +132,14 @@ class CalibrationPauses:
                 await self._stand_by(self._asked)
                 self._missed_since_s = _now_s()
             else:
-                await self._hold(str(error))
+                await self._hold(LIGHT, str(error))
                 await self._wait_for_look(error, self._missed_since_s)
             if self._asked is None and await self._is_light_back(error.least_hz):
                 break
         await self._go_on()
 
-    async def _trouble(self) -> str | None:
-        """Say what is outside of its band, seen by the light that was on."""
+    async def _trouble(self) -> Outside | None:
+        """Return what is outside of its band, seen by the light that was on."""
         if self._held is not None and self._held.is_lit and self._watched.needs_light:
             await self._let_light_in()
         try:
@@ -143,11 +147,11 @@ class CalibrationPauses:
         except InstrumentError as exc:
             if self._held is None:
                 raise
-            return str(exc)  # not known to be back within its band
+            return Outside(exc.instrument, str(exc))  # not known to be back within its band
 
     async def _stand_by(self, asked: _Asked) -> None:
         """Hold the stage up until the operator says something else."""
-        await self._hold(asked.reason, keeps_light=asked.keeps_light)
+        await self._hold(OPERATOR, asked.reason, keeps_light=asked.keeps_light)
         await self._changed.wait()
 
     async def _wait_for_look(self, error: LightLostError, missed_since_s: float) -> None:
@@ -162,16 +166,19 @@ class CalibrationPauses:
             raise LightLostError(f"{error}; {waited}", error.least_hz)
         await self._wait(min(self._config.look_every_s, left_s))
 
-    async def _hold(self, reason: str, *, keeps_light: bool = False) -> None:
-        """Shut the light and say so; what was in force is remembered when a pause begins."""
+    async def _hold(self, cause: str, reason: str, *, keeps_light: bool = False) -> None:
+        """Shut the light, and say so once for each cause.
+
+        What was in force is remembered when a pause begins.
+        """
         light = self._bench.light
         if self._held is None:
             self._is_shut_by_hand |= light.is_on and not await light.is_open()
             self._held = _Held(_now_s(), dict(self._bench.confirmed), light.is_on)
         if not keeps_light:
             await light.turn_off()
-        if reason != self._told:
-            self._told = reason
+        if cause != self._cause:
+            self._cause = cause
             await self._tell(reason)
 
     async def _wait(self, longest_s: float) -> None:
@@ -215,7 +222,7 @@ class CalibrationPauses:
         await self._bench.apply(held.setting)
         if held.is_lit:
             await self._let_light_in()
-        self._paused_s, self._held, self._told = self.paused_s, None, None
+        self._paused_s, self._held, self._cause = self.paused_s, None, None
         await self._tell(None)
 
 

@@ -21,6 +21,19 @@ Read = Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True)
+class Outside:
+    """A quantity that is outside of its band, or is not known to be within.
+
+    Attributes:
+        name: Of the quantity.
+        text: What is wrong, with the value.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class _Reading:
     """A quantity that an instrument reads."""
 
@@ -71,8 +84,8 @@ class WatchedQuantities:
         """Whether something is watched that may be dark while the light is shut."""
         return any(reading.config.quantity == "power" for reading in self._readings)
 
-    async def outside(self) -> str | None:
-        """Read what has not been read just now; say what is outside of its band, or nothing.
+    async def outside(self) -> Outside | None:
+        """Read what has not been read just now; return the first outside of its band, if any.
 
         Raises:
             InstrumentError: A quantity could not be read.
@@ -82,7 +95,7 @@ class WatchedQuantities:
             return None
         for reading in self._readings:
             if (text := await reading.outside()) is not None:
-                return text
+                return Outside(reading.name, text)
         self._read_s = now_s
         return None
 

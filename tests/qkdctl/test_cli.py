@@ -258,6 +258,22 @@ def test_safe_then_resume(at: Any) -> None:
     assert run("resume").stdout == "idle: operator\n"
 
 
+def test_a_calibration_is_paused_with_the_light_as_wanted_and_finished(at: Any) -> None:
+    assert run("pause").stdout == "paused: operator\n"
+    assert run("pause", "--keep-light").stdout == "paused: light on\n"
+    assert run("finish").stdout == "calibrating: finishing\n"
+
+
+@pytest.mark.parametrize(("options", "is_continued"), [((), False), (("--continue",), True)])
+def test_an_unfinished_calibration_is_continued_if_wanted(
+    at: Any, options: tuple[str, ...], is_continued: bool
+) -> None:
+    at.do(at.operations.go_on.set)
+
+    assert run("calibrate", "polarization", *options).exit_code == 0
+    assert at.operations.is_continued is is_continued
+
+
 def test_stop_returns_once_the_daemon_has_ended(at: Any) -> None:
     found = run("stop")
 

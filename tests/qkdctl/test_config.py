@@ -237,3 +237,17 @@ def test_counters_cannot_tell_the_angles_of_states(tmp_path: Path) -> None:
 
     assert "stages.modulation" in problem
     assert 'source = "pattern"' in problem
+
+
+def test_an_unknown_instrument_that_is_watched_is_named(tmp_path: Path) -> None:
+    table = '[watch.laser]\ninstrument = "tc"\nquantity = "temperature"\nmaximum = 24\n\n[light]'
+    (problem,) = mistakes_in(tmp_path, "[light]", table)
+    assert "watch.laser.instrument" in problem
+    assert "there is no instrument 'tc'" in problem
+
+
+def test_a_watched_band_without_an_end_is_named(tmp_path: Path) -> None:
+    table = '[watch.laser]\nquantity = "detection-rate"\n\n[light]'
+    (problem,) = mistakes_in(tmp_path, "[light]", table)
+    assert "watch.laser" in problem
+    assert "neither minimum nor maximum" in problem

@@ -158,3 +158,60 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_text("not a database " * 100)
     with pytest.raises(HistoryError, match=r"lab1\.sqlite"):
         await History(path, now).open()
+
+
+async def add_study(history: History, study: str, outcome: str | None, *, trials: int = 1) -> None:
+    await history.begin_study(study, study.partition("@")[0])
+    for number in range(trials):
+        await history.begin(study, number, {"epc-1": 0.5})
+        await history.finish(study, number, "complete", 0.1, None)
+    if outcome is not None:
+        await history.end_study(study, outcome)
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "failed", None])
+async def test_the_newest_study_that_did_not_come_to_its_end_can_be_continued(
+    path: Path, outcome: str | None
+) -> None:
+    history = History(path, now)
+    await history.open()
+    await add_study(history, "polarization@1", "accepted")
+    await add_study(history, "polarization@2", outcome)
+    await add_study(history, "polarization@3", outcome)
+    await add_study(history, "polarization@4", "rolled-back")
+    await add_study(history, "polarization@5", "cancelled", trials=0)
+    await add_study(history, "phase@6", "cancelled")
+    assert await history.unfinished_study("polarization") == "polarization@3"
+    await history.close()
+
+
+async def test_a_study_older_than_one_that_ended_well_is_not_continued(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    await add_study(history, "polarization@1", "cancelled")
+    await add_study(history, "polarization@2", "accepted")
+    assert await history.unfinished_study("polarization") is None
+    await history.close()
+
+
+async def test_a_study_that_is_continued_is_unfinished_until_it_ends_again(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    await add_study(history, "polarization@1", "cancelled")
+    await history.begin_study("polarization@1", "polarization")
+    assert await history.unfinished_study("polarization") == "polarization@1"
+    await history.end_study("polarization@1", "accepted")
+    assert await history.unfinished_study("polarization") is None
+    await history.close()
+
+
+async def test_a_calibration_that_a_crash_found_paused_is_known_as_cut_short(path: Path) -> None:
+    crashed = History(path, now)
+    await crashed.open()
+    await add_study(crashed, "polarization@1", None)
+    await crashed.add_event(1001.0, "state", {"state": "paused", "reason": "", "intent": "rest"})
+    restarted = History(path, now)
+    last = await restarted.open()
+    await restarted.close()
+    assert last is not None
+    assert last.interrupted_study == ("polarization@1", 1000.0)

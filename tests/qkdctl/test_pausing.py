@@ -225,6 +225,18 @@ def test_a_watched_quantity_out_of_its_band_pauses_until_it_is_back() -> None:
     assert session.bench.done == ["off", "set", "on"]
 
 
+def test_a_value_that_changes_while_it_is_outside_is_told_once() -> None:
+    bench = FakeBench(WARM)
+
+    def drifting(session: Session) -> None:
+        session.bench.sensor.value = lambda: 25 - asyncio.get_running_loop().time() / 50
+
+    session, ended_s = after(bench, next_window, (0, drifting))
+
+    assert ended_s == pytest.approx(50, abs=0.1)
+    assert session.reasons == ["laser (tc): temperature 25 degC is outside 20 to 24 degC", None]
+
+
 def test_a_pause_that_began_by_itself_stays_when_the_operator_wants_one_too() -> None:
     session, ended_s = after(
         FakeBench(WARM), next_window, (0, heating), (15, pause), (20, cooled), (500, end)
