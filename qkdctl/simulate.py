@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,11 +29,13 @@ from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
 from sim.control import ask as ask_bench
 from sim.control import serve_control
 from sim.fibre import FibreSettings
+from sim.instruments.lcc25 import Lcc25Settings
+from sim.liquid_crystals import LiquidCrystalSettings
 from sim.modulator import ModulatorSettings
 from sim.paddles import PaddleSettings
 from sim.phase_drift import PhaseDriftSettings
 from sim.phase_shifter import PhaseShifterSettings
-from sim.polarization_twin import PolarizationTwinSettings
+from sim.polarization_twin import ControllerSettings, PolarizationTwinSettings
 from sim.receiver import ReceiverSettings
 from sim.source import SourceSettings
 from sim.squeezers import SqueezerSettings
@@ -106,7 +109,8 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     for name, entry in config.instruments.items():
         try:
             is_on_link = name in _on_link(config)
-            instruments.append(_instrument(name, entry, is_on_link=is_on_link))
+            unit = _instrument(name, entry, is_on_link=is_on_link)
+            instruments.append(_on_cell(unit, config))
         except _NotSimulatedError as exc:
             cure = "leave it out of a file that is to be simulated"
             raise TestbedFileError(
@@ -280,11 +284,28 @@ def _shifter(config: Testbed) -> PhaseShifterSettings:
     )
 
 
-def _controller(config: Testbed) -> SqueezerSettings | PaddleSettings:
-    """Choose what turns the polarization by the instrument that is there to drive it."""
+def _controller(config: Testbed) -> ControllerSettings:
+    """Choose what turns the polarization by what is there to drive it."""
+    stage = config.stages.polarization
+    if stage is not None and stage.actuator == "retarders":
+        return LiquidCrystalSettings(azimuth_deg=stage.azimuth_deg)
     if any(entry.kind == "thorlabs-mpc320" for entry in config.instruments.values()):
         return PaddleSettings()
     return SqueezerSettings(hysteresis_v=config.simulation.hysteresis_v)
+
+
+def _on_cell(unit: SimulatedInstrument, config: Testbed) -> SimulatedInstrument:
+    """Put a liquid-crystal controller on the cell of its knob, in the order of the light."""
+    stage = config.stages.polarization
+    if (
+        stage is None
+        or stage.actuator != "retarders"
+        or not isinstance(unit.settings, Lcc25Settings)
+    ):
+        return unit
+    drivers = [config.knobs[name].instrument for name in stage.knobs]
+    cell = drivers.index(unit.name) + 1 if unit.name in drivers else None
+    return replace(unit, settings=replace(unit.settings, cell=cell))
 
 
 def _per_detector(
