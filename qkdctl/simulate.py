@@ -32,7 +32,7 @@ from sim.fibre import FibreSettings
 from sim.instruments.lcc25 import Lcc25Settings
 from sim.liquid_crystals import LiquidCrystalSettings
 from sim.modulator import ModulatorSettings
-from sim.paddles import PaddleSettings
+from sim.paddles import PADDLES, PaddleSettings
 from sim.phase_drift import PhaseDriftSettings
 from sim.phase_shifter import PhaseShifterSettings
 from sim.polarization_twin import ControllerSettings, PolarizationTwinSettings
@@ -52,6 +52,9 @@ TRANSPORTS: Mapping[str, Transport] = {
     "timetagger": "library",
 }
 """How the simulated unit is reached, by the scheme of the resource in the testbed file."""
+
+HOMING_SPREAD_DEG = 1.0
+"""How far simulated wave plates stand from where homing should have left them."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -290,8 +293,18 @@ def _controller(config: Testbed) -> ControllerSettings:
     if stage is not None and stage.actuator == "retarders":
         return LiquidCrystalSettings(azimuth_deg=stage.azimuth_deg)
     if any(entry.kind == "thorlabs-mpc320" for entry in config.instruments.values()):
+        if stage is not None and stage.actuator == "wave-plates":
+            return _homed(stage.retardance_waves)
         return PaddleSettings()
     return SqueezerSettings(hysteresis_v=config.simulation.hysteresis_v)
+
+
+def _homed(retardance_waves: tuple[float, ...]) -> PaddleSettings:
+    """Describe wave plates of which homing tells where their axes lie."""
+    if len(retardance_waves) != len(PADDLES):
+        raise ValueError(f"{len(retardance_waves)} wave plates on the {len(PADDLES)} of an MPC320")
+    first, second, third = retardance_waves
+    return PaddleSettings((first, second, third), 0.01, homing_spread_deg=HOMING_SPREAD_DEG)
 
 
 def _on_cell(unit: SimulatedInstrument, config: Testbed) -> SimulatedInstrument:

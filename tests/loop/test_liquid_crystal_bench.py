@@ -38,22 +38,3 @@ def test_cells_on_controllers_of_their_own_are_aligned_and_held(run_laboratory: 
     assert laboratory.truth_at_end["violations"] == 0
     assert not laboratory.truth_at_end["shutter_open"]
     assert set(laboratory.truth_at_end["drives"].values()) == {0.0}
-
-
-def test_without_one_of_the_cells_the_light_is_shut_until_it_is_back(run_laboratory: Run) -> None:
-    seen: dict[str, Any] = {}
-
-    async def story(laboratory: Any) -> None:
-        await laboratory.calibrate("polarization")
-        await laboratory.bench.fault("lcc-2", "unplug")
-        await laboratory.wait_for(lambda: not laboratory.bench.truth()["shutter_open"], 30)
-        await laboratory.bench.fault("lcc-2", "unplug", is_on=False)
-        await laboratory.wait_for(lambda: laboratory.bench.truth()["shutter_open"], 60)
-        await asyncio.sleep(5)
-        seen["state"], seen["held_pp"] = await laboratory.state(), true_excess_pp(laboratory)
-
-    laboratory = run_laboratory(story, seed=6, example=CELLS)
-
-    assert seen["state"] == "tracking"
-    assert seen["held_pp"] < 0.3
-    assert laboratory.truth_at_end["violations"] == 0
