@@ -90,13 +90,20 @@ def run_demo(*, seed: int | None, as_json: bool, plot: Path | None, testbed: Pat
 
 def _story(config: Testbed, seed: int | None) -> Story:
     stage = config.alignment
-    has_paddles = isinstance(stage, PolarizationConfig) and stage.actuator == "paddles"
+    has_plates = isinstance(stage, PolarizationConfig) and stage.actuator in (
+        "paddles",
+        "wave-plates",
+    )
+    knobs = [config.knobs[name] for name in stage.knobs]
+    is_one_box = len({knob.instrument for knob in knobs}) == 1
     return Story(
         seed=config.simulation.seed if seed is None else seed,
         stage=config.aligning_stage,
-        controller=config.knobs[stage.knobs[0]].instrument,
-        channels=tuple(config.knobs[name].channel for name in stage.knobs),
-        drive="angle, degrees" if has_paddles else "voltage, V",
+        controller=knobs[0].instrument,
+        channels=tuple(
+            knob.channel if is_one_box else f"{knob.instrument}.{knob.channel}" for knob in knobs
+        ),
+        drive="angle, degrees" if has_plates else "voltage, V",
     )
 
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,11 +29,13 @@ from sim.bench import Resources, SimulatedBench, SimulatedInstrument, Transport
 from sim.control import ask as ask_bench
 from sim.control import serve_control
 from sim.fibre import FibreSettings
+from sim.instruments.lcc25 import Lcc25Settings
+from sim.liquid_crystals import LiquidCrystalSettings
 from sim.modulator import ModulatorSettings
-from sim.paddles import PaddleSettings
+from sim.paddles import PADDLES, PaddleSettings
 from sim.phase_drift import PhaseDriftSettings
 from sim.phase_shifter import PhaseShifterSettings
-from sim.polarization_twin import PolarizationTwinSettings
+from sim.polarization_twin import ControllerSettings, PolarizationTwinSettings
 from sim.receiver import ReceiverSettings
 from sim.source import SourceSettings
 from sim.squeezers import SqueezerSettings
@@ -49,6 +52,9 @@ TRANSPORTS: Mapping[str, Transport] = {
     "timetagger": "library",
 }
 """How the simulated unit is reached, by the scheme of the resource in the testbed file."""
+
+HOMING_SPREAD_DEG = 1.0
+"""How far simulated wave plates stand from where homing should have left them."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -106,7 +112,7 @@ def build_bench(config: Testbed, where: str, seed: int | None = None) -> Simulat
     for name, entry in config.instruments.items():
         try:
             role = name in _on_link(config), driven_levels(config).get(name)
-            instruments.append(_instrument(name, entry, *role))
+            instruments.append(_on_cell(_instrument(name, entry, *role), config))
         except _NotSimulatedError as exc:
             cure = "leave it out of a file that is to be simulated"
             raise TestbedFileError(
@@ -286,11 +292,38 @@ def _shifter(config: Testbed) -> PhaseShifterSettings:
     )
 
 
-def _controller(config: Testbed) -> SqueezerSettings | PaddleSettings:
-    """Choose what turns the polarization by the instrument that is there to drive it."""
+def _controller(config: Testbed) -> ControllerSettings:
+    """Choose what turns the polarization by what is there to drive it."""
+    stage = config.stages.polarization
+    if stage is not None and stage.actuator == "retarders":
+        return LiquidCrystalSettings(azimuth_deg=stage.azimuth_deg)
     if any(entry.kind == "thorlabs-mpc320" for entry in config.instruments.values()):
+        if stage is not None and stage.actuator == "wave-plates":
+            return _homed(stage.retardance_waves)
         return PaddleSettings()
     return SqueezerSettings(hysteresis_v=config.simulation.hysteresis_v)
+
+
+def _homed(retardance_waves: tuple[float, ...]) -> PaddleSettings:
+    """Describe wave plates of which homing tells where their axes lie."""
+    if len(retardance_waves) != len(PADDLES):
+        raise ValueError(f"{len(retardance_waves)} wave plates on the {len(PADDLES)} of an MPC320")
+    first, second, third = retardance_waves
+    return PaddleSettings((first, second, third), 0.01, homing_spread_deg=HOMING_SPREAD_DEG)
+
+
+def _on_cell(unit: SimulatedInstrument, config: Testbed) -> SimulatedInstrument:
+    """Put a liquid-crystal controller on the cell of its knob, in the order of the light."""
+    stage = config.stages.polarization
+    if (
+        stage is None
+        or stage.actuator != "retarders"
+        or not isinstance(unit.settings, Lcc25Settings)
+    ):
+        return unit
+    drivers = [config.knobs[name].instrument for name in stage.knobs]
+    cell = drivers.index(unit.name) + 1 if unit.name in drivers else None
+    return replace(unit, settings=replace(unit.settings, cell=cell))
 
 
 def _per_detector(

@@ -238,16 +238,21 @@ class SimulatedBench:
         }
 
     def _drives(self, now_s: float) -> dict[str, float]:
-        """Return where the drives are that align the link, by channel."""
-        for each in self.instruments:
-            if each.settings.acts_on in ("polarization", "phase"):
-                outputs = self._served[each.name].front_end.outputs(now_s)
-                return {
-                    channel: float(value)
-                    for channel, value in outputs.items()
-                    if not isinstance(value, bool | str)
-                }
-        return {}
+        """Return where the drives are that align the link, by channel.
+
+        Where several instruments share the work, its name stands before each one's channels.
+        """
+        acting = [
+            each.name
+            for each in self.instruments
+            if (each.settings.acts_on or "").startswith(("polarization", "phase"))
+        ]
+        return {
+            channel if len(acting) == 1 else f"{name}.{channel}": float(value)
+            for name in acting
+            for channel, value in self._served[name].front_end.outputs(now_s).items()
+            if not isinstance(value, bool | str)
+        }
 
     def _make_endpoints(
         self, each: SimulatedInstrument, directory: Path, context: "zmq.Context[zmq.Socket[bytes]]"

@@ -24,12 +24,15 @@ class PaddleSettings:
         retardance_spread: Standard deviation of its relative error: bend radius, number of
             loops and wavelength never quite fit.
         twist: Share of a paddle's turn by which its axis lags behind, see PaddleBank.
+        homing_spread_deg: Standard deviation of each plate's angle about the one at which its axis
+            is horizontal, degrees; None is a device of which nobody knows where its axes lie.
         insertion_loss_ripple_db: Largest change of insertion loss over all angles, dB.
     """
 
     retardance_waves: tuple[float, float, float] = (0.25, 0.5, 0.25)
     retardance_spread: float = 0.03
     twist: float = 0.0
+    homing_spread_deg: float | None = None
     insertion_loss_ripple_db: float = 0.05
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class PaddleBank:
         self._retardance_rad = nominal_rad * (1 + settings.retardance_spread * _normal(generator))
         self._offset_rad: Floats = generator.uniform(0, 2 * pi, 3)
         self._ripple_phase: Floats = generator.uniform(0, 2 * pi, 3)
+        if settings.homing_spread_deg is not None:
+            self._offset_rad = 2 * np.radians(settings.homing_spread_deg) * _normal(generator)
         rest = Ramp(0.0, REST_DEG, REST_DEG, 1.0)
         self._drives = {paddle: Timeline(rest) for paddle in PADDLES}
 

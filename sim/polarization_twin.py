@@ -8,11 +8,14 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from sim.fibre import Fibre, FibreSettings
+from sim.liquid_crystals import LiquidCrystalBank, LiquidCrystalSettings
 from sim.paddles import PaddleBank, PaddleSettings
 from sim.receiver import Receiver
 from sim.squeezers import SqueezerBank, SqueezerSettings
 from sim.stokes import STATE_VECTORS, Floats, haar_rotation
 from sim.twin import Moving, Twin, TwinSettings, error_share
+
+ControllerSettings = SqueezerSettings | PaddleSettings | LiquidCrystalSettings
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,11 @@ class PolarizationTwinSettings(TwinSettings):
     """A link with polarization encoding.
 
     Attributes:
-        controller: The polarization controller: squeezers or paddles.
+        controller: The polarization controller: squeezers, paddles or liquid-crystal cells.
         fibre: The drifting fibre before the controller.
     """
 
-    controller: SqueezerSettings | PaddleSettings = field(default_factory=SqueezerSettings)
+    controller: ControllerSettings = field(default_factory=SqueezerSettings)
     fibre: FibreSettings = field(default_factory=FibreSettings)
 
     def build(self, *, start_s: float | None = None) -> "PolarizationTwin":
@@ -58,22 +61,33 @@ class PolarizationTwin(Twin):
         """The controller of a link that is turned by squeezers.
 
         Raises:
-            ValueError: This link has paddles.
+            ValueError: This link has another controller.
         """
         if isinstance(self.controller, SqueezerBank):
             return self.controller
-        raise ValueError("the simulated link has fibre paddles, no squeezers")
+        raise ValueError("the simulated link has another controller, no squeezers")
 
     @property
     def paddles(self) -> PaddleBank:
         """The controller of a link that is turned by fibre paddles.
 
         Raises:
-            ValueError: This link has squeezers.
+            ValueError: This link has another controller.
         """
         if isinstance(self.controller, PaddleBank):
             return self.controller
-        raise ValueError("the simulated link has squeezers, no fibre paddles")
+        raise ValueError("the simulated link has another controller, no fibre paddles")
+
+    @property
+    def liquid_crystals(self) -> LiquidCrystalBank:
+        """The controller of a link that is turned by liquid-crystal cells.
+
+        Raises:
+            ValueError: This link has another controller.
+        """
+        if isinstance(self.controller, LiquidCrystalBank):
+            return self.controller
+        raise ValueError("the simulated link has another controller, no cells")
 
     def rotation(self, now_s: float) -> Floats:
         """Return the rotation from Alice's to Bob's Stokes axes, shape ``(3, 3)``."""
@@ -105,7 +119,7 @@ class PolarizationTwin(Twin):
         know them.
 
         Returns:
-            Volts, shape ``(4,)``, of squeezers; degrees, shape ``(3,)``, of paddles.
+            Volts of squeezers or of liquid-crystal cells, degrees of paddles, shape ``(K,)``.
         """
         fibre = self.fibre.rotation(now_s)
 
@@ -170,10 +184,12 @@ class PolarizationTwin(Twin):
 
 
 def _controller(
-    settings: SqueezerSettings | PaddleSettings, unknown: np.random.Generator
-) -> SqueezerBank | PaddleBank:
+    settings: ControllerSettings, unknown: np.random.Generator
+) -> SqueezerBank | PaddleBank | LiquidCrystalBank:
     match settings:
         case SqueezerSettings():
             return SqueezerBank(settings, unknown)
         case PaddleSettings():
             return PaddleBank(settings, unknown)
+        case LiquidCrystalSettings():
+            return LiquidCrystalBank(settings, unknown)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.levels import Electrode, Levels, LevelSettings
+from sim.liquid_crystals import LiquidCrystalBank
 from sim.modulator import IntensityModulator, ModulatorSettings
 from sim.nanowires import Nanowires, NanowireSettings
 from sim.paddles import PaddleBank
@@ -126,6 +127,15 @@ class Twin(ABC):
             ValueError: This link has none.
         """
         raise ValueError("the simulated link has no fibre paddles")
+
+    @property
+    def liquid_crystals(self) -> LiquidCrystalBank:
+        """The controller of a link that is turned by liquid-crystal cells.
+
+        Raises:
+            ValueError: This link has none.
+        """
+        raise ValueError("the simulated link has no liquid-crystal cells")
 
     @property
     def phase_shifter(self) -> PhaseShifter:

@@ -4,11 +4,13 @@ It has the prompt of ``sim.instruments.thorlabs_prompt``; answers end in CR.
 
 Assumed, for want of a manual: the text of ``*idn?``, which error is which, whole numbers without
 decimals and others with three, and that everything but the frequency is forgotten at power-up.
-Not modelled: presets, ``test``, the TTL input.
+Not modelled: presets, ``test``, the TTL input. A cell that is driven by two voltages in turn is
+taken to follow their root mean square, as one does that is slower than the alternation.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from math import hypot, sqrt
+from typing import ClassVar, Final, Protocol
 
 from sim.instruments.thorlabs_prompt import NUMBER, PromptUnit
 from sim.record import Record
@@ -34,28 +36,42 @@ _SETTINGS: Final = {
 }
 
 
+class Cells(Protocol):
+    """The optics behind the output."""
+
+    def set_voltage(self, cell: int, voltage_v: float, now_s: float) -> None:
+        """Send one cell towards a voltage, V rms."""
+        ...
+
+
 @dataclass(frozen=True)
 class Lcc25Settings:
     """One unit.
 
     Attributes:
+        cell: Which of the link's cells it drives, from 1; None is a retarder on no path of it.
         identity: What ``*idn?`` answers.
         mode: At power-up.
         latency_s: From a command to its reply, s.
         boot_s: Time after power-up in which it hears nothing, s.
     """
 
-    acts_on: ClassVar[str | None] = None
     ports: ClassVar[tuple[str, ...]] = (MAIN,)
 
     identity: str = "THORLABS LCC25 VERSION 1.02"
     mode: int = ALTERNATING
     latency_s: float = 0.003
     boot_s: float = 0.5
+    cell: int | None = None
+
+    @property
+    def acts_on(self) -> str | None:
+        """The cell, if it is one of the link's."""
+        return None if self.cell is None else f"polarization, cell {self.cell}"
 
     def front_end(self, name: str, twin: Twin, record: Record) -> "Lcc25":
-        """Build the unit; its retarder is on no path of the link."""
-        return Lcc25(name, record, self)
+        """Build the unit in front of the link's cell, if it drives one."""
+        return Lcc25(name, record, self, None if self.cell is None else twin.liquid_crystals)
 
 
 class Lcc25(PromptUnit):
@@ -65,10 +81,18 @@ class Lcc25(PromptUnit):
         name: What the record calls it.
         record: Where commands are noted.
         settings: The unit.
+        cells: The optics, if they are simulated.
     """
 
-    def __init__(self, name: str, record: Record, settings: Lcc25Settings | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: Record,
+        settings: Lcc25Settings | None = None,
+        cells: Cells | None = None,
+    ) -> None:
         self._settings = settings or Lcc25Settings()
+        self._cells = cells
         names = "|".join(_SETTINGS)
         commands = (
             (r"\*idn\?", self._identify),
@@ -93,6 +117,7 @@ class Lcc25(PromptUnit):
         """Come up with the output off."""
         self._values = {name: minimum for name, (minimum, _, _) in _SETTINGS.items()}
         self._values["mode"] = self._settings.mode
+        self._drive(now_s)
 
     def _identify(self, now_s: float) -> str:
         return f"{self._settings.identity}\r"
@@ -111,4 +136,15 @@ class Lcc25(PromptUnit):
         if not minimum <= value <= maximum or (is_whole and not value.is_integer()):
             return self._refuse(now_s, f"{name}={text}", "CMD_ARG_RANGE_ERR")
         self._values[name] = round(value, 3)
+        self._drive(now_s)
         return ""
+
+    def _drive(self, now_s: float) -> None:
+        """Let the cell follow what is out now."""
+        cell, values = self._settings.cell, self._values
+        if self._cells is None or cell is None:
+            return
+        both = hypot(values["volt1"], values["volt2"]) / sqrt(2)
+        out = {ALTERNATING: both, VOLTAGE_1: values["volt1"], VOLTAGE_2: values["volt2"]}
+        voltage_v = out[int(values["mode"])] if values["enable"] == 1 else 0.0
+        self._cells.set_voltage(cell, voltage_v, now_s)

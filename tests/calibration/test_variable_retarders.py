@@ -12,9 +12,9 @@ CHAIN = VariableRetarderChain.of_cells()
 
 def aligned(chain: VariableRetarderChain, highest_waves: float) -> float:
     """Share of links that cells of so much retardance align to within a tenth of a point."""
-    links = chain.draw(RNG(1), 60)
+    links = chain.draw(RNG(1), 30)
     span = np.array([[0.0], [highest_waves]]).repeat(chain.channels, axis=1)
-    starts = RNG(2).uniform(*span, (12, 60, chain.channels))
+    starts = RNG(2).uniform(*span, (8, 30, chain.channels))
     reached = [kinematics.align(chain, links, start, span, steps=80)[0] for start in starts]
     excess = [np.diagonal(chain.excess(links, drives)) for drives in reached]
     return float(np.mean(np.min(excess, axis=0) < 0.001))

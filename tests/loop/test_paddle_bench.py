@@ -37,6 +37,24 @@ def test_paddles_are_aligned_and_held_by_scans_of_the_states(run_laboratory: Run
     assert not laboratory.truth_at_end["shutter_open"]
 
 
+def test_homed_wave_plates_on_the_same_motors_are_aligned_too(run_laboratory: Run) -> None:
+    seen: dict[str, Any] = {}
+
+    def change(document: dict[str, Any]) -> None:
+        document["stages"]["polarization"]["actuator"] = "wave-plates"
+
+    async def story(laboratory: Any) -> None:
+        (seen["result"],) = (await laboratory.calibrate("polarization"))["results"]
+        seen["aligned_pp"] = true_excess_pp(laboratory)
+
+    run_laboratory(story, seed=7, example=PADDLES, change=change)
+
+    result = seen["result"]
+    assert (result["outcome"], result["sampler"]) == ("accepted", "model"), result["reason"]
+    assert result["settings"] <= 12
+    assert seen["aligned_pp"] < 0.5
+
+
 def test_without_the_paddles_the_light_is_shut_until_they_are_back(run_laboratory: Run) -> None:
     seen: dict[str, Any] = {}
 

@@ -135,6 +135,28 @@ def test_a_mistake_about_paddles_is_told_once_and_clearly(
     assert said in problem
 
 
+CELLS = EXAMPLE.with_name("liquid-crystals.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('unit = "waves"', 'unit = "rad"', "knobs.cell-1: drives a variable retarder and does not"),
+        ("1.087, 1.05", "1.05, 1.087", "knobs.cell-1.curve: the values of a curve must"),
+        ("drive = [1.25, ", "drive = [", "12 drives and 13 values"),
+        ("azimuth_deg = [0, 90, 0]", "azimuth_deg = [0, 90]", "knows 2 retarders (azimuth_deg)"),
+        ('actuator = "retarders"', "", "offset_sigma_waves belongs to actuator 'retarders'"),
+    ],
+    ids=["unit", "curve", "length", "number", "no-actuator"],
+)
+def test_a_mistake_about_variable_retarders_is_told_once_and_clearly(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    (problem,) = mistakes_in(tmp_path, old, new, CELLS)
+
+    assert said in problem
+
+
 TIME_BIN = EXAMPLE.with_name("time-bin.toml")
 
 

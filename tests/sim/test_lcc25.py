@@ -79,3 +79,34 @@ def test_no_bytes_upset_it(pieces: list[bytes]) -> None:
         bench.unit.handle(piece, float(n))
     bench.unit.reset_line(100.0)
     assert b"LCC25" in bench.ask(b"*idn?\r", 100.0)
+
+
+class Cells:
+    """Remembers what its cells were told last."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, float] = {}
+
+    def set_voltage(self, cell: int, voltage_v: float, now_s: float) -> None:
+        self.told[cell] = voltage_v
+
+
+@pytest.mark.parametrize(
+    ("said", "voltage_v"),
+    [
+        (b"volt1=3\rvolt2=4\rmode=1\r", 0.0),
+        (b"volt1=3\rvolt2=4\rmode=1\renable=1\r", 3.0),
+        (b"volt1=3\rvolt2=4\rmode=2\renable=1\r", 4.0),
+        (b"volt1=3\rvolt2=4\rmode=0\renable=1\r", 12.5**0.5),
+        (b"volt1=3\rmode=1\renable=1\renable=0\r", 0.0),
+    ],
+    ids=["off", "one", "two", "both", "off again"],
+)
+def test_its_cell_follows_what_is_out(said: bytes, voltage_v: float) -> None:
+    cells = Cells()
+    unit = Lcc25("lcc", Record({}), Lcc25Settings(cell=2), cells)
+
+    for line in said.split(b"\r")[:-1]:
+        unit.handle(line + b"\r", 0.0)
+
+    assert cells.told == {2: pytest.approx(voltage_v)}

@@ -88,6 +88,13 @@ def test_where_the_axes_stand_is_another_for_every_unit() -> None:
     assert np.ptp(azimuths) > 5
 
 
+def test_plates_that_were_homed_stand_there_to_a_degree_or_so() -> None:
+    homed = replace(PERFECT, homing_spread_deg=1.0)
+    azimuths = [np.arctan2(*vector(single(1, homed, s), (0, 0, 0))[1::-1]) for s in range(200)]
+
+    assert np.degrees(np.std(azimuths)) / 2 == pytest.approx(1.0, rel=0.15)
+
+
 def test_a_paddle_moves_at_its_speed_and_stops_at_its_target() -> None:
     of = bank()
     of.turn(2, 105.0, start_s=10.0, speed_deg_per_s=40.0)

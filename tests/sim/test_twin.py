@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sim.fibre import FibreSettings
+from sim.liquid_crystals import LiquidCrystalSettings
 from sim.paddles import PaddleSettings
 from sim.polarization_twin import PolarizationTwin
 from sim.polarization_twin import PolarizationTwinSettings as Settings
@@ -403,11 +404,22 @@ def test_some_angles_align_any_fibre_with_paddles(seed: int) -> None:
     assert twin.qber(0.0) - twin.qber_floor() < 0.003
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_some_voltages_align_any_fibre_with_three_cells_of_a_whole_wave(seed: int) -> None:
+    twin = lit(replace(STILL, controller=LiquidCrystalSettings(), seed=seed))
+    for cell, voltage_v in enumerate(twin.best_drives(0.0), start=1):
+        twin.liquid_crystals.set_voltage(cell, voltage_v, now_s=-50.0)
+
+    assert twin.qber(0.0) - twin.qber_floor() < 1e-6
+
+
 def test_a_link_has_the_controller_that_it_was_given_and_says_so() -> None:
     with pytest.raises(ValueError, match="no squeezers"):
         _ = with_paddles().squeezers
     with pytest.raises(ValueError, match="no fibre paddles"):
         _ = lit().paddles
+    with pytest.raises(ValueError, match="no cells"):
+        _ = lit().liquid_crystals
 
 
 def test_a_turning_paddle_shows_in_the_middle_of_a_window() -> None:
