@@ -16,6 +16,7 @@ from qkdctl.cli.text import table
 TASKS: Mapping[str, str] = {
     "alignment": "benchmarks.alignment",
     "phase": "benchmarks.phase",
+    "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",
 }
 """Module of each task."""

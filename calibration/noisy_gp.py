@@ -64,8 +64,8 @@ class Beliefs:
         excess_noise: Variance of the noise that nobody told.
     """
 
-    length: LogNormal = LogNormal(1.2, 0.5)
-    alone: LogNormal = LogNormal(1.5, 1.0)
+    length: LogNormal = LogNormal(1.0, 0.5)
+    alone: LogNormal = LogNormal(1.0, 1.0)
     together: LogNormal = LogNormal(3.0, 1.0)
     excess_noise: LogNormal = LogNormal(1e-4, 1.5)
 
