@@ -17,6 +17,7 @@ TASKS: Mapping[str, str] = {
     "alignment": "benchmarks.alignment",
     "phase": "benchmarks.phase",
     "signal": "benchmarks.signal",
+    "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",
 }
 """Module of each task."""
