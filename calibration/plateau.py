@@ -86,7 +86,9 @@ def fit_plateau(looks: Sequence[BiasLook]) -> PlateauCurve:
     if len(set(bias.tolist())) < 3 or lit.sum() == 0:
         raise ValueError("a plateau needs counts at three biases or more")
     span, middle = float(np.ptp(bias)), float((bias.max() + bias.min()) / 2)
-    brightest_hz = float((lit / lit_s).max())
+    # Dark counts at a high bias may be many times the light: what is surely more than those.
+    sigma_hz = np.sqrt((lit + 1) / lit_s**2 + (dark + 1) / dark_s**2)
+    brightest_hz = max(float((lit / lit_s - dark / dark_s - sigma_hz).max()), 1 / lit_s.sum())
     darkest_hz = float((dark.sum() + 0.5) / dark_s.sum())
 
     def curve(parameters: Floats) -> PlateauCurve:
