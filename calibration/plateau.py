@@ -116,8 +116,12 @@ def fit_plateau(looks: Sequence[BiasLook]) -> PlateauCurve:
         prior += (log_dark / 3) ** 2 + (growth / 6) ** 2
         return float(likelihood.sum() + prior / 2)
 
+    # Dark counts alone tell their growth; a fit that has to find it as well may lose its way.
+    log_dark_hz, seen = np.log((dark + 0.5) / dark_s), np.sqrt(dark + 0.5)
+    slope, at_middle = np.polyfit((bias - middle) / span, log_dark_hz, 1, w=seen)
     starts = [
-        np.array([0.1, onset, -1.5, 0.0, 1.0]) for onset in np.linspace(-0.8, 0.3, ONSET_STARTS)
+        np.array([0.1, onset, -1.5, at_middle - math.log(darkest_hz), slope])
+        for onset in np.linspace(-0.8, 0.3, ONSET_STARTS)
     ]
     fits = [minimize(cost, start, method="BFGS") for start in starts]
     return curve(min(fits, key=lambda fit: float(fit.fun)).x)
