@@ -51,18 +51,19 @@ def fit_peak(phase: Floats) -> Peak:
         raise ValueError("there are no clicks")
     centre = float(np.angle(np.exp(2j * np.pi * phase).sum()) / (2 * np.pi))
     width, share = 0.1, 0.9
-    weights: Floats = np.ones(0)
+    told = 0.0
     for _ in range(ITERATIONS):
         offset = (phase - centre + 0.5) % 1.0 - 0.5
         density = np.exp(-0.5 * (offset / width) ** 2) / (math.sqrt(2 * math.pi) * width)
         weights = share * density / (share * density + 1 - share)
         total = float(weights.sum()) or 1.0
         step = float(weights @ offset) / total
+        told = float(((weights * (offset - step)) ** 2).sum())
         width = max(math.sqrt(float(weights @ (offset - step) ** 2) / total), LEAST_WIDTH)
         share = min(total / len(phase), 1 - 1e-9)
         centre += step
         if abs(step) < STILL:
             break
-    # Information of the mean: each click counts as far as it surely belongs to the peak.
-    surely = float((weights**2).sum()) or 1.0
-    return Peak(centre % 1.0, width / math.sqrt(surely), width, share)
+    # Information on the centre: the squares of what each click adds to the likelihood's slope.
+    told = told or width**2
+    return Peak(centre % 1.0, width**2 / math.sqrt(told), width, share)

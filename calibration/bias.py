@@ -30,6 +30,9 @@ SIDES = (-0.15, 0.0, 0.15)
 """Where the second look is, from the null of the first one, in half-wave voltages: far enough for
 counts in the empty pulses, near enough for the pattern to be told without doubt."""
 
+UNRECOGNISED_DB = -60.0, 10.0
+"""Where the extinction is if the pattern is not recognised: maybe inverted, good in no case."""
+
 SECOND_SIGMA = 0.03
 """Relative uncertainty of the half-wave voltage after the first look."""
 
@@ -43,9 +46,9 @@ class BiasSettings(StageBudget):
     good_extinction_db: float = Field(
         25.0, gt=0, description="Extinction at which the bias is left alone, dB."
     )
-    photons_per_setting: int = Field(4000, ge=100, description="Detections of the first look.")
-    side_photons: int = Field(20_000, ge=100, description="Detections of the second look.")
-    figure_photons: int = Field(100_000, ge=1000, description="Detections for the extinction.")
+    photons_per_setting: int = Field(2000, ge=100, description="Detections of the first look.")
+    side_photons: int = Field(8000, ge=100, description="Detections of the second look.")
+    figure_photons: int = Field(30_000, ge=1000, description="Detections for the extinction.")
 
 
 class EmptyPulses:
@@ -78,7 +81,7 @@ class EmptyPulses:
                 "no light at the receiver: the clicks do not follow the clock (shutter, fibre?)"
             )
         if reading.likeness < LEAST_LIKENESS:  # no slot is known to be one of the empty ones
-            return Figure(0.0, 0.0, 0.0)
+            return Figure(0.0, *UNRECOGNISED_DB)
         return extinction_db(reading.counts, self._number)
 
     def is_good(self, figure: Figure) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
@@ -12,8 +13,9 @@ from pydantic import Field
 
 from calibration.account import Account, StageBudget
 from calibration.arrival import fit_peak
+from calibration.clicks import CONFIDENCE, STATES
 from calibration.folding import Pattern, find_delay
-from calibration.signal_run import INTERVAL_SIGMAS, Figure, PreconditionError
+from calibration.signal_run import Figure, PreconditionError
 from calibration.slots import LEAST_LIKENESS, TagSource, pattern_likeness
 from drivers.roles import TimeTags
 
@@ -21,6 +23,13 @@ STAGE = "delay"
 
 LEAST_TAGS = 200
 """Fewest clicks of a detector from which its delay is told."""
+
+MOST_LOOKS = 4
+"""Acquisitions that are put together at most until every detector has clicked as often."""
+
+WORST_OF_ALL_SIGMAS = NormalDist().inv_cdf((1 + CONFIDENCE ** (1 / len(STATES))) / 2)
+"""Half the width, in standard deviations, of intervals that hold for all detectors at once: the
+worst of four measured errors is likelier than not a lucky draw upwards."""
 
 
 class DelaySettings(StageBudget):
@@ -133,10 +142,10 @@ class DelayProcedure:
         in_force_ps = self._bench.delays_ps()
         errors_ps = {d: abs(a.delay_ps - in_force_ps[d]) for d, a in arrivals.items()}
         worst = max(errors_ps, key=lambda detector: errors_ps[detector])
-        half_ps = INTERVAL_SIGMAS * max(arrival.sigma_ps for arrival in arrivals.values())
-        return Figure(
-            errors_ps[worst], max(errors_ps[worst] - half_ps, 0.0), errors_ps[worst] + half_ps
-        )
+        half_ps = {d: WORST_OF_ALL_SIGMAS * a.sigma_ps for d, a in arrivals.items()}
+        low_ps = max(errors_ps[d] - half_ps[d] for d in arrivals)
+        high_ps = max(errors_ps[d] + half_ps[d] for d in arrivals)
+        return Figure(errors_ps[worst], max(low_ps, 0.0), high_ps)
 
     def is_good(self, figure: Figure) -> bool:
         """Whether every detector is as near as is wanted."""
@@ -163,14 +172,23 @@ class DelayProcedure:
         return {f"receiver.delays_ps.{d}": ps for d, ps in self._bench.delays_ps().items()}
 
     async def _arrivals(self, account: Account) -> dict[str, Arrival]:
-        asked = account.affordable(self._settings.photons)
         expected_ps = self._bench.delays_ps()
-        tags = await account.look(expected_ps, lambda: self._bench.acquire(asked))
-        account.spend(sum(len(each) for each in tags.since_sync_ps.values()))
+        tags = await self._acquire(account, expected_ps)
+        for _ in range(1, MOST_LOOKS):
+            fewest = min(len(tags.since_sync_ps.get(n, ())) for n in self._inputs.values())
+            if not 0 < fewest < LEAST_TAGS:  # all are seen well, or one not at all
+                break
+            tags = _together(tags, await self._acquire(account, expected_ps))
         try:
             return await asyncio.to_thread(self._find, tags, expected_ps)
         except ValueError as exc:
             raise PreconditionError(str(exc)) from None
+
+    async def _acquire(self, account: Account, expected_ps: Mapping[str, float]) -> TimeTags:
+        asked = account.affordable(self._settings.photons)
+        tags = await account.look(expected_ps, lambda: self._bench.acquire(asked))
+        account.spend(sum(len(each) for each in tags.since_sync_ps.values()))
+        return tags
 
     def _find(self, tags: TimeTags, expected_ps: Mapping[str, float]) -> dict[str, Arrival]:
         nothing = np.empty(0, dtype=np.uint64)
@@ -184,3 +202,16 @@ class DelayProcedure:
             )
             for detector, number in self._inputs.items()
         }
+
+
+def _together(first: TimeTags, second: TimeTags) -> TimeTags:
+    """Put two acquisitions together."""
+    nothing = np.empty(0, dtype=np.uint64)
+    inputs = first.since_sync_ps.keys() | second.since_sync_ps.keys()
+    stamps = {
+        number: np.concatenate(
+            [tags.since_sync_ps.get(number, nothing) for tags in (first, second)]
+        )
+        for number in inputs
+    }
+    return TimeTags(first.duration_s + second.duration_s, stamps)

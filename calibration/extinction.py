@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.stats import chi2
 
+from calibration.clicks import CONFIDENCE
 from calibration.mean_photon import SlotCounts
-from calibration.signal_run import INTERVAL_SIGMAS, Figure
+from calibration.signal_run import Figure
 
 NULL_STARTS = 6
 """Fits begin at as many places of a period: the likelihood of the null has several maxima."""
@@ -166,19 +168,22 @@ def _pattern_phasor(levels: Sequence[float]) -> complex:
 def extinction_db(counts: SlotCounts, number: int) -> Figure:
     """Return the signal's light over that of an intensity that should be empty, dB.
 
-    Background is taken off. Where no light remains the value is what could just not be seen.
+    Background is taken off. Where no light remains the value is what could just not be seen. The
+    interval is the exact one of the counts (F. Garwood, Biometrika 28, 437 (1936)).
     """
     signal = (counts.counts[0] - counts.background[0]) / counts.shares[0]
     if signal <= 0:
         return Figure(0.0, 0.0, 0.0)
-    light = float(counts.counts[number] - counts.background[number])
-    half = INTERVAL_SIGMAS * math.sqrt(counts.counts[number] + 1)
+    seen, background = int(counts.counts[number]), float(counts.background[number])
+    tail = (1 - CONFIDENCE) / 2
+    least = float(chi2.ppf(tail, 2 * seen)) / 2 if seen else 0.0
+    most = float(chi2.isf(tail, 2 * seen + 2)) / 2
 
     def as_db(remaining: float) -> float:
         ratio = max(remaining, UNRESOLVED_COUNTS) / counts.shares[number] / signal
         return -10 * math.log10(ratio)
 
-    return Figure(as_db(light), as_db(light + half), as_db(light - half))
+    return Figure(*(as_db(each - background) for each in (seen, most, least)))
 
 
 def _floor(parameters: Floats) -> float:

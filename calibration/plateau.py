@@ -86,7 +86,9 @@ def fit_plateau(looks: Sequence[BiasLook]) -> PlateauCurve:
     if len(set(bias.tolist())) < 3 or lit.sum() == 0:
         raise ValueError("a plateau needs counts at three biases or more")
     span, middle = float(np.ptp(bias)), float((bias.max() + bias.min()) / 2)
-    brightest_hz = float((lit / lit_s).max())
+    # Dark counts at a high bias may be many times the light: what is surely more than those.
+    sigma_hz = np.sqrt((lit + 1) / lit_s**2 + (dark + 1) / dark_s**2)
+    brightest_hz = max(float((lit / lit_s - dark / dark_s - sigma_hz).max()), 1 / lit_s.sum())
     darkest_hz = float((dark.sum() + 0.5) / dark_s.sum())
 
     def curve(parameters: Floats) -> PlateauCurve:
@@ -114,8 +116,12 @@ def fit_plateau(looks: Sequence[BiasLook]) -> PlateauCurve:
         prior += (log_dark / 3) ** 2 + (growth / 6) ** 2
         return float(likelihood.sum() + prior / 2)
 
+    # Dark counts alone tell their growth; a fit that has to find it as well may lose its way.
+    log_dark_hz, seen = np.log((dark + 0.5) / dark_s), np.sqrt(dark + 0.5)
+    slope, at_middle = np.polyfit((bias - middle) / span, log_dark_hz, 1, w=seen)
     starts = [
-        np.array([0.1, onset, -1.5, 0.0, 1.0]) for onset in np.linspace(-0.8, 0.3, ONSET_STARTS)
+        np.array([0.1, onset, -1.5, at_middle - math.log(darkest_hz), slope])
+        for onset in np.linspace(-0.8, 0.3, ONSET_STARTS)
     ]
     fits = [minimize(cost, start, method="BFGS") for start in starts]
     return curve(min(fits, key=lambda fit: float(fit.fun)).x)

@@ -16,7 +16,7 @@ from calibration.clicks import STATES, Window
 from calibration.delay import DelayProcedure, DelaySettings, find_arrival
 from calibration.detector import DetectorProcedure, DetectorSettings
 from calibration.folding import Pattern
-from calibration.link_model import link_model
+from calibration.link_model import Counted, link_model
 from calibration.signal_run import Figure, PreconditionError, Procedure, SignalRun
 from calibration.slots import SlotReader
 from calibration.trials import MemoryTrialLog
@@ -265,7 +265,7 @@ class _Detector:
         return self._window(reading.counted, lit=False)
 
     @staticmethod
-    def _window(counted: detectors.Counted, *, lit: bool) -> Window:
+    def _window(counted: Counted, *, lit: bool) -> Window:
         singles: NDArray[np.int64] = counted.lit if lit else counted.dark
         clicks = np.zeros((3, 4, 4), dtype=np.int64)
         clicks[0, 0] = singles - counted.outside

@@ -97,10 +97,10 @@ class DetectorTwin:
     def __init__(self, seed: int, options: DetectorOptions | None = None) -> None:
         self.options = options if options is not None else DetectorOptions()
         self._rng = np.random.default_rng([seed, 0xDC])
-        self._plateau_hz = np.exp(self._rng.uniform(*np.log(self.options.plateau_hz), 4))
+        self._plateau_hz = self._drawn(self.options.plateau_hz)
         self._onset_ua = self._rng.uniform(*self.options.onset_ua, 4)
         self._width_ua = self._rng.uniform(*self.options.width_ua, 4)
-        self._dark_hz = np.exp(self._rng.uniform(*np.log(self.options.dark_hz), 4))
+        self._dark_hz = self._drawn(self.options.dark_hz)
         self._alive = np.array([letter not in self.options.dead for letter in STATES])
         self.limits = np.tile(np.array([LIMITS_UA]).T, 4)
         self.start = np.full(4, START_UA)
@@ -164,6 +164,11 @@ class DetectorTwin:
     def remarks(self, setting: Array) -> Mapping[str, float]:
         """Tell whether a detector was left latched."""
         return {"left_latched": float(setting[2] > self.options.latching_ua)}
+
+    def _drawn(self, limits: tuple[float, float]) -> Array:
+        """Draw a value for each detector, its logarithm uniform."""
+        low, high = limits
+        return np.asarray(low * (high / low) ** self._rng.uniform(size=4))
 
     def _set(self, setting: Array) -> None:
         if self._now_ua is None or not np.array_equal(setting, self._now_ua):

@@ -91,6 +91,7 @@ class SignalBench(Generic[R]):
         self._twin = twin
         self._budget = budget
         self._latest: Array | None = None
+        self._final = twin.start
         self.stage = stage
         self.told = told
         self.limits = twin.limits
@@ -137,9 +138,9 @@ class SignalBench(Generic[R]):
     def recommend(self, setting: ArrayLike) -> None:
         """Say which setting would be used if the search ended here."""
         self._pause()
-        excess = self._twin.excess(self._within(setting))
-        self.steps.append(Step(self.spent, self.settings, self._twin.elapsed_s, excess, np.nan))
         self._final = self._within(setting)
+        excess = self._twin.excess(self._final)
+        self.steps.append(Step(self.spent, self.settings, self._twin.elapsed_s, excess, np.nan))
         self._resumed_s = time.process_time()
 
     def claim(self, setting: ArrayLike, low: float, high: float) -> None:
@@ -151,7 +152,8 @@ class SignalBench(Generic[R]):
         return self._twin.remarks(self._final)
 
     def _within(self, setting: ArrayLike) -> Array:
-        return np.clip(np.asarray(setting, dtype=float), *self.limits)
+        within: Array = np.clip(np.asarray(setting, dtype=float), *self.limits)
+        return within
 
     def _pause(self) -> None:
         self._thinking_s += time.process_time() - self._resumed_s
