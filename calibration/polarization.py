@@ -9,7 +9,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from calibration.bench import Bench
-from calibration.chain import Chain
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
 from calibration.metering import Progress
 from calibration.polarization_settings import PolarizationSettings
@@ -154,8 +153,8 @@ class PolarizationStage:
                 as the time since allows, and no longer than counts agree with it. Ignored if it is
                 of another controller or cannot be read.
             study: Name of the study in the record.
-            resume: Whether past trials of that study are fed to the sampler: only right while the
-                fibre has not turned, as after a short interruption.
+            resume: Whether past trials of that study are fed to the sampler; right at any age if
+                the drift is known, else only while the fibre has not turned.
 
         Raises:
             KeyError: A knob is missing in ``start_setting``.
@@ -226,6 +225,7 @@ class PolarizationStage:
             recalled=Recollection.of_stored(warm, chain, self._elapsed_s, self._drift_rad),
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,
+            drift_rad=self._drift_rad,
             seed=self._seed,
         )
         return ModelSearch(sampler, whole, settings.target_excess)

@@ -66,6 +66,16 @@ class Observations:
     def __len__(self) -> int:
         return len(self.drives)
 
+    def part(self, index: slice) -> Observations:
+        """Pick settings, and count ages from the newest of them."""
+        age_s = self.age_s[index]
+        return Observations(
+            drives=self.drives[index],
+            trials=self.trials[index],
+            errors=self.errors[index],
+            age_s=age_s - age_s.min(initial=np.inf),
+        )
+
     @property
     def shares(self) -> Array:
         """Share of the counts in each of the four binomials, shape ``(2, 2)``."""

@@ -10,8 +10,9 @@ wasted, as all are read again under the looser one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy.stats import chi2
 
 from calibration.chain import Chain
 from calibration.parameters import Prior, TangentPrior
-from calibration.posterior import Observations, RotationPosterior, log_posterior
+from calibration.posterior import Observations, RotationPosterior, fit, log_posterior
 
 Array = NDArray[np.float64]
 
@@ -77,9 +78,13 @@ class Recollection:
             posterior = RotationPosterior.from_dict(stored)
         except (KeyError, TypeError, ValueError):
             return None
-        if not posterior.chain.is_like(chain) or posterior.weights[0] < LEAST_WEIGHT:
-            return None
-        return cls(posterior, max(elapsed_s, 0.0), drift_rad)
+        recalled = cls(posterior, max(elapsed_s, 0.0), drift_rad)
+        return recalled if posterior.chain.is_like(chain) and recalled.is_usable else None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether one explanation of the counts had prevailed."""
+        return bool(self.posterior.weights[0] >= LEAST_WEIGHT)
 
     def priors(self) -> tuple[TangentPrior, ...]:
         """Give the beliefs that rest on it, strictest first."""
@@ -103,6 +108,42 @@ def models(chain: Chain, recollection: Recollection | None) -> tuple[Chain, ...]
     """Give a controller under each belief, strictest first, that of the laboratory last."""
     priors = () if recollection is None else recollection.priors()
     return (*(chain.with_prior(prior) for prior in priors), chain)
+
+
+def fit_believed(
+    models: Sequence[Chain],
+    seen: Observations,
+    rng: np.random.Generator,
+    *,
+    span: Array,
+    previous: RotationPosterior | None = None,
+    drift_rad: float = 0.0,
+    reference: Array | None = None,
+) -> tuple[int, RotationPosterior]:
+    """Find the posterior under the strictest belief that the counts do not refute.
+
+    Args:
+        models: The controller under each belief, strictest first.
+        seen: All counts so far.
+        rng: For starts and probe settings.
+        span: Lowest and highest drives, shape ``(2, K)``.
+        previous: Posterior before the newest setting, under the first belief.
+        drift_rad: As for :func:`~calibration.posterior.fit`.
+        reference: Likewise.
+
+    Returns:
+        Number of the belief, and the posterior.
+    """
+    under = partial(fit, seen=seen, rng=rng, span=span, drift_rad=drift_rad, reference=reference)
+    believed, posterior = 0, under(models[0], previous=previous)
+    aged = seen.aged(drift_rad)
+    for looser in range(1, len(models)):
+        if not is_suspicious(posterior, aged):
+            break
+        other = under(models[looser])
+        if is_refuted(posterior, other, aged):
+            believed, posterior = looser, other
+    return believed, posterior
 
 
 def is_suspicious(posterior: RotationPosterior, seen: Observations) -> bool:

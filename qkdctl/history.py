@@ -127,6 +127,10 @@ class History:
         await self._call(self._close, ending)
         self._thread.shutdown(wait=False)
 
+    def now_s(self) -> float:
+        """Tell the time, seconds since the epoch."""
+        return self._now()
+
     async def begin(self, study: str, number: int, params: Mapping[str, float]) -> None:
         """Record a trial before anything is done for it."""
         await self._write(
@@ -152,7 +156,7 @@ class History:
     async def past(self, study: str) -> list[PastTrial]:
         """Return the ended trials of a study, in order."""
         rows = await self._read(
-            "SELECT number, state, params, value, clicks FROM trials "
+            "SELECT number, state, params, value, clicks, ended_s FROM trials "
             "WHERE study=? AND state != 'running' ORDER BY number",
             (study,),
         )
@@ -163,6 +167,7 @@ class History:
                 params=json.loads(row["params"]),
                 value=row["value"],
                 clicks=_table(row["clicks"]),
+                time_s=row["ended_s"],
             )
             for row in rows
         ]
