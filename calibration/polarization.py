@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from calibration.bench import Bench
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
+from calibration.experience import pooled_prior
 from calibration.metering import Progress
 from calibration.polarization_settings import PolarizationSettings
 from calibration.recollection import Recollection
@@ -111,6 +112,7 @@ class PolarizationStage:
         seed: Fixes every suggestion.
         drift_rad: Drift of the fibre per axis in one second, rad.
         elapsed_s: Time since the ``warm`` of a run was known, s.
+        past: Posteriors of this bench's accepted calibrations, as stored, one each.
 
     Attributes:
         result: How the latest run ended, also if ``run`` raised; None before.
@@ -123,11 +125,13 @@ class PolarizationStage:
         *,
         drift_rad: float = 0.0,
         elapsed_s: float = 0.0,
+        past: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._settings = settings
         self._seed = seed
         self._drift_rad = drift_rad
         self._elapsed_s = elapsed_s
+        self._past = past
         self.result: StageResult | None = None
 
     async def run(
@@ -222,6 +226,7 @@ class PolarizationStage:
         sampler = RotationSampler(
             whole,
             chain=chain,
+            learnt=pooled_prior(self._past, chain),
             recalled=Recollection.of_stored(warm, chain, self._elapsed_s, self._drift_rad),
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,

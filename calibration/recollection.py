@@ -104,9 +104,18 @@ class Recollection:
         return TangentPrior(reference, np.linalg.inv(covariance)), looser
 
 
-def models(chain: Chain, recollection: Recollection | None) -> tuple[Chain, ...]:
-    """Give a controller under each belief, strictest first, that of the laboratory last."""
-    priors = () if recollection is None else recollection.priors()
+def models(
+    chain: Chain, recollection: Recollection | None, learnt: Prior | None = None
+) -> tuple[Chain, ...]:
+    """Give a controller under each belief, strictest first.
+
+    Args:
+        chain: The controller, with what the laboratory knew: believed last.
+        recollection: An earlier alignment.
+        learnt: What many earlier ones told of the controller; believed if that one is not.
+    """
+    recalled = () if recollection is None else recollection.priors()
+    priors: tuple[Prior | TangentPrior, ...] = recalled if learnt is None else (*recalled, learnt)
     return (*(chain.with_prior(prior) for prior in priors), chain)
 
 
@@ -171,12 +180,14 @@ def is_refuted(strict: RotationPosterior, loose: RotationPosterior, seen: Observ
     A likelihood-ratio test: the gain is a chi-square with as many degrees as were freed.
     """
     of_each = [log_posterior(each.chain, seen, each.modes[:1])[0] for each in (loose, strict)]
-    freed = _believed(strict.chain) - _believed(loose.chain)
+    freed = _believed(strict.chain)
+    if isinstance(loose.chain.prior, TangentPrior):
+        freed -= _believed(loose.chain)
     return bool(chi2.sf(2 * (of_each[0] - of_each[1]), freed) < REFUTED)
 
 
 def _believed(chain: Chain) -> int:
-    """Count the numbers that a belief ties together; what the laboratory knew is not counted."""
+    """Count the numbers of which a belief says anything."""
     if isinstance(chain.prior, Prior):
-        return 0
+        return int(np.count_nonzero(chain.prior.precision))
     return chain.size if chain.prior.knows_fibre else chain.size - 3

@@ -35,7 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 from calibration import design, recollection
 from calibration.chain import Chain
 from calibration.clicks import Clicks
-from calibration.parameters import Prior
+from calibration.parameters import Prior, TangentPrior
 from calibration.posterior import Observations, RotationPosterior
 from calibration.recollection import Recollection
 from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
@@ -167,6 +167,8 @@ class RotationSampler(BaseSampler):
             ``RotationPosterior.controller_prior()`` of an earlier alignment.
         recalled: What an earlier alignment with the same controller learnt, fibres included. While
             counts agree with it, every setting is designed, the first one too.
+        learnt: Beliefs about the controller from its own past, such as
+            :func:`~calibration.experience.pooled_prior`; given up once counts refute them.
         first_photons: Detections at each of the first settings. About half of what arrives while a
             setting settles makes neither dominate.
         most_photons: Detections at any setting, at most.
@@ -192,6 +194,7 @@ class RotationSampler(BaseSampler):
         floor_log_sigma: float = 0.6,
         prior: Prior | None = None,
         recalled: Recollection | None = None,
+        learnt: Prior | None = None,
         first_photons: int = 100,
         most_photons: int = 20_000,
         drift_rad: float = 0.0,
@@ -222,7 +225,8 @@ class RotationSampler(BaseSampler):
         chain = chain if prior is None else chain.with_prior(prior)
         if len(self._drives) != chain.channels:
             raise ValueError(f"{len(self._drives)} channels for {chain.channels} retarders")
-        self._models = recollection.models(chain, recalled)
+        self._learnt = learnt
+        self._models = recollection.models(chain, recalled, learnt)
         self._first_photons, self._most_photons = first_photons, most_photons
         self._drift_rad = drift_rad
         self._start = None if start is None else np.array([start[name] for name in self._drives])
@@ -352,7 +356,7 @@ class RotationSampler(BaseSampler):
                 paused_s = float(seen.age_s[end - 1] - seen.age_s[end])
                 recalled = Recollection(posterior, paused_s, self._drift_rad)
                 if recalled.is_usable:
-                    models = recollection.models(self._models[-1], recalled)
+                    models = recollection.models(self._models[-1], recalled, self._learnt)
             self._summed_up = past, models
         return self._summed_up[1]
 
@@ -371,7 +375,7 @@ class RotationSampler(BaseSampler):
         belief = self._belief
         if belief is not None and not belief.is_part_of(study, numbers):
             belief = None
-        if not numbers and belief is None and len(session.models) > 1:
+        if not numbers and belief is None and isinstance(session.models[0].prior, TangentPrior):
             belief = self._update(study.study_name, session, 0, None)
         done = len(belief.numbers) if belief is not None else 0
         fresh = max(len(numbers) // FRESH_START_EVERY * FRESH_START_EVERY, FIRST_SETTINGS)
@@ -400,7 +404,7 @@ class RotationSampler(BaseSampler):
         )
         model += former.model if former is not None else 0
         best = design.recommend(posterior, rng, self._span, previous_setting)
-        is_recalled = model < len(models) - 1
+        is_recalled = isinstance(models[model].prior, TangentPrior)
         return _Belief(study_name, numbers, model, is_recalled, posterior, best)
 
     def _next_photons(self, photons: float) -> int:

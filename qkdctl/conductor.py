@@ -15,7 +15,14 @@ from qkdctl.history import History
 from qkdctl.holding import Hold, LockLostError, hold_for
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
-from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of, whole_course
+from qkdctl.stages import (
+    Experience,
+    make_stage,
+    progress_dict,
+    result_dict,
+    stages_of,
+    whole_course,
+)
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
 log = logging.getLogger(__name__)
@@ -26,6 +33,9 @@ Activity = Callable[[], Coroutine[Any, Any, None]]
 
 REMEMBER_EVERY_S = 60.0
 """How often the setting that tracking has arrived at is recorded."""
+
+STUDIES_POOLED = 30
+"""Accepted calibrations of a stage whose knowledge of the controller is pooled."""
 
 RESUME_WITHIN_S = 600.0
 """A calibration that a crash cut short is continued with its counts if no older than this."""
@@ -293,13 +303,16 @@ class Conductor:
 
     async def _run_alignment(self, name: str) -> StageResult:
         good = await self._history.last_good_setting()
-        age_s = 0.0 if good is None else max(self._now() - good.time_s, 0.0)
-        stage = make_stage(name, self._bench.config, age_s)
+        experience = Experience(
+            elapsed_s=0.0 if good is None else max(self._now() - good.time_s, 0.0),
+            past=await self._history.learnt(name, STUDIES_POOLED),
+        )
+        stage = make_stage(name, self._bench.config, experience)
         interrupted, self._interrupted = self._interrupted, None
         study, is_resumed = f"{name}@{self._now():.3f}", False
         if interrupted is not None and self._is_continued(name, *interrupted):
             study, is_resumed = interrupted[0], True
-        return await stage.run(
+        result = await stage.run(
             self._bench,
             self._history,
             on_progress=self._publish_progress,
@@ -308,6 +321,9 @@ class Conductor:
             study=study,
             resume=is_resumed,
         )
+        if result.outcome == "accepted" and result.posterior is not None:
+            await self._history.add_learnt(name, result.posterior)
+        return result
 
     def _is_continued(self, name: str, study: str, latest_s: float) -> bool:
         """Whether a study that was cut short is of this stage, and recent."""

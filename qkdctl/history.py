@@ -24,6 +24,7 @@ KEEP_WINDOWS = 200_000
 KEEP_EVENTS = 100_000
 KEEP_TRIALS = 100_000
 KEEP_SETTINGS = 10_000
+KEEP_LEARNT = 1000
 PRUNE_EVERY = 1000
 """Retention: the newest rows kept of each table, and how many inserts lie between two clean-ups."""
 
@@ -38,6 +39,8 @@ CREATE TABLE IF NOT EXISTS settings (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, posterior TEXT);
 CREATE TABLE IF NOT EXISTS calibrated (
     stage TEXT PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, figure REAL);
+CREATE TABLE IF NOT EXISTS learnt (
+    id INTEGER PRIMARY KEY, time_s REAL NOT NULL, stage TEXT NOT NULL, posterior TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS windows (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
@@ -194,6 +197,20 @@ class History:
         posterior = None if row["posterior"] is None else json.loads(row["posterior"])
         return GoodSetting(row["time_s"], json.loads(row["setting"]), posterior)
 
+    async def add_learnt(self, stage: str, posterior: Mapping[str, Any]) -> None:
+        """Record what an accepted calibration learnt; unlike settings, once per calibration."""
+        await self._write(
+            "INSERT INTO learnt (time_s, stage, posterior) VALUES (?,?,?)",
+            (self._now(), stage, json.dumps(dict(posterior))),
+        )
+
+    async def learnt(self, stage: str, limit: int) -> list[dict[str, Any]]:
+        """Return what the newest accepted calibrations of a stage learnt, oldest first."""
+        rows = await self._read(
+            "SELECT posterior FROM learnt WHERE stage=? ORDER BY id DESC LIMIT ?", (stage, limit)
+        )
+        return [json.loads(row["posterior"]) for row in reversed(rows)]
+
     async def keep_calibrated(
         self, stage: str, setting: Mapping[str, float], figure: float | None
     ) -> None:
@@ -327,6 +344,7 @@ class History:
                 ("events", KEEP_EVENTS),
                 ("trials", KEEP_TRIALS),
                 ("settings", KEEP_SETTINGS),
+                ("learnt", KEEP_LEARNT),
             ):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE id <= (SELECT MAX(id) FROM {table}) - ?",  # noqa: S608
