@@ -88,15 +88,16 @@ class Observations:
             np.all(self.reading[:, [ZZ, XX]] > 0)
         )
 
-    def first(self, count: int) -> Observations:
-        """Keep the first settings, as they were when the last of them was the newest."""
+    def part(self, index: slice) -> Observations:
+        """Pick settings, and count ages from the newest of them."""
+        age_s = self.age_s[index]
         return replace(
             self,
-            drives=self.drives[:count],
-            trials=self.trials[:count],
-            errors=self.errors[:count],
-            age_s=self.age_s[:count] - self.age_s[:count].min(initial=np.inf),
-            photons=None if self.photons is None else self.photons[:count],
+            drives=self.drives[index],
+            trials=self.trials[index],
+            errors=self.errors[index],
+            age_s=age_s - age_s.min(initial=np.inf),
+            photons=None if self.photons is None else self.photons[index],
         )
 
     def read(self, pairs: Array) -> Array:

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from calibration.bench import Bench
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
+from calibration.experience import pooled_prior
 from calibration.metering import Progress
 from calibration.pauses import Pauses
 from calibration.polarization_settings import PolarizationSettings
@@ -113,6 +114,7 @@ class PolarizationStage:
         seed: Fixes every suggestion.
         drift_rad: Drift of the fibre per axis in one second, rad.
         elapsed_s: Time since the ``warm`` of a run was known, s.
+        past: Posteriors of this bench's accepted calibrations, as stored, one each.
 
     Attributes:
         result: How the latest run ended, also if ``run`` raised; None before.
@@ -125,11 +127,13 @@ class PolarizationStage:
         *,
         drift_rad: float = 0.0,
         elapsed_s: float = 0.0,
+        past: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._settings = settings
         self._seed = seed
         self._drift_rad = drift_rad
         self._elapsed_s = elapsed_s
+        self._past = past
         self.result: StageResult | None = None
 
     async def run(
@@ -156,8 +160,8 @@ class PolarizationStage:
                 as the time since allows, and no longer than counts agree with it. Ignored if it is
                 of another controller or cannot be read.
             study: Name of the study in the record.
-            resume: Whether past trials of that study are fed to the sampler: only right while the
-                fibre has not turned, as after a short interruption.
+            resume: Whether past trials of that study are fed to the sampler; right at any age if
+                the drift is known, else only while the fibre has not turned.
             pauses: What may hold the run up between two windows, or have it end with what it has.
 
         Raises:
@@ -229,9 +233,11 @@ class PolarizationStage:
         sampler = RotationSampler(
             whole,
             chain=chain,
+            learnt=pooled_prior(self._past, chain),
             recalled=Recollection.of_stored(warm, chain, self._elapsed_s, self._drift_rad),
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,
+            drift_rad=self._drift_rad,
             seed=self._seed,
         )
         return ModelSearch(sampler, whole, settings.target_excess)

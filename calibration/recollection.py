@@ -10,8 +10,9 @@ wasted, as all are read again under the looser one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.stats import chi2
 from calibration.chain import Chain
 from calibration.observations import Observations
 from calibration.parameters import Prior, TangentPrior
-from calibration.posterior import RotationPosterior, log_posterior
+from calibration.posterior import RotationPosterior, fit, log_posterior
 
 Array = NDArray[np.float64]
 
@@ -78,9 +79,13 @@ class Recollection:
             posterior = RotationPosterior.from_dict(stored)
         except (KeyError, TypeError, ValueError):
             return None
-        if not posterior.chain.is_like(chain) or posterior.weights[0] < LEAST_WEIGHT:
-            return None
-        return cls(posterior, max(elapsed_s, 0.0), drift_rad)
+        recalled = cls(posterior, max(elapsed_s, 0.0), drift_rad)
+        return recalled if posterior.chain.is_like(chain) and recalled.is_usable else None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether one explanation of the counts had prevailed."""
+        return bool(self.posterior.weights[0] >= LEAST_WEIGHT)
 
     def priors(self) -> tuple[TangentPrior, ...]:
         """Give the beliefs that rest on it, strictest first."""
@@ -100,10 +105,55 @@ class Recollection:
         return TangentPrior(reference, np.linalg.inv(covariance)), looser
 
 
-def models(chain: Chain, recollection: Recollection | None) -> tuple[Chain, ...]:
-    """Give a controller under each belief, strictest first, that of the laboratory last."""
-    priors = () if recollection is None else recollection.priors()
+def models(
+    chain: Chain, recollection: Recollection | None, learnt: Prior | None = None
+) -> tuple[Chain, ...]:
+    """Give a controller under each belief, strictest first.
+
+    Args:
+        chain: The controller, with what the laboratory knew: believed last.
+        recollection: An earlier alignment.
+        learnt: What many earlier ones told of the controller; believed if that one is not.
+    """
+    recalled = () if recollection is None else recollection.priors()
+    priors: tuple[Prior | TangentPrior, ...] = recalled if learnt is None else (*recalled, learnt)
     return (*(chain.with_prior(prior) for prior in priors), chain)
+
+
+def fit_believed(
+    models: Sequence[Chain],
+    seen: Observations,
+    rng: np.random.Generator,
+    *,
+    span: Array,
+    previous: RotationPosterior | None = None,
+    drift_rad: float = 0.0,
+    reference: Array | None = None,
+) -> tuple[int, RotationPosterior]:
+    """Find the posterior under the strictest belief that the counts do not refute.
+
+    Args:
+        models: The controller under each belief, strictest first.
+        seen: All counts so far.
+        rng: For starts and probe settings.
+        span: Lowest and highest drives, shape ``(2, K)``.
+        previous: Posterior before the newest setting, under the first belief.
+        drift_rad: As for :func:`~calibration.posterior.fit`.
+        reference: Likewise.
+
+    Returns:
+        Number of the belief, and the posterior.
+    """
+    under = partial(fit, seen=seen, rng=rng, span=span, drift_rad=drift_rad, reference=reference)
+    believed, posterior = 0, under(models[0], previous=previous)
+    aged = seen.aged(drift_rad)
+    for looser in range(1, len(models)):
+        if not is_suspicious(posterior, aged):
+            break
+        other = under(models[looser])
+        if is_refuted(posterior, other, aged):
+            believed, posterior = looser, other
+    return believed, posterior
 
 
 def is_suspicious(posterior: RotationPosterior, seen: Observations) -> bool:
@@ -131,12 +181,14 @@ def is_refuted(strict: RotationPosterior, loose: RotationPosterior, seen: Observ
     A likelihood-ratio test: the gain is a chi-square with as many degrees as were freed.
     """
     of_each = [log_posterior(each.chain, seen, each.modes[:1])[0] for each in (loose, strict)]
-    freed = _believed(strict.chain) - _believed(loose.chain)
+    freed = _believed(strict.chain)
+    if isinstance(loose.chain.prior, TangentPrior):
+        freed -= _believed(loose.chain)
     return bool(chi2.sf(2 * (of_each[0] - of_each[1]), freed) < REFUTED)
 
 
 def _believed(chain: Chain) -> int:
-    """Count the numbers that a belief ties together; what the laboratory knew is not counted."""
+    """Count the numbers of which a belief says anything."""
     if isinstance(chain.prior, Prior):
-        return 0
+        return int(np.count_nonzero(chain.prior.precision))
     return chain.size if chain.prior.knows_fibre else chain.size - 3

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +35,8 @@ from optuna.trial import FrozenTrial, TrialState
 from calibration import design, recollection
 from calibration.chain import Chain
 from calibration.observations import Observations
-from calibration.parameters import Prior
-from calibration.posterior import RotationPosterior, fit
+from calibration.parameters import Prior, TangentPrior
+from calibration.posterior import RotationPosterior
 from calibration.recollection import Recollection
 from calibration.retarders import DEFAULT_AZIMUTH_DEG, RetarderChain, prior_of_widths
 from calibration.trial_counts import observe
@@ -50,6 +49,9 @@ Array = NDArray[np.float64]
 FIRST_SETTINGS = 3
 GROWTH = 0.35
 """Photons of the next setting as a share of all before: settings grow as a logarithm only."""
+
+PAUSE_S = 600.0
+"""Time between two trials, of a fibre that drifts, from which what came before is summed up."""
 
 FRESH_START_EVERY = 32
 """Complete trials after which the search for modes starts anew, so that resuming is bounded."""
@@ -113,6 +115,7 @@ class _Belief:
     study_name: str
     numbers: tuple[int, ...]
     model: int
+    is_recalled: bool
     posterior: RotationPosterior
     best: design.Recommendation
 
@@ -120,6 +123,21 @@ class _Belief:
         """Tell whether a study only went on since."""
         known = numbers[: len(self.numbers)] == self.numbers
         return known and self.study_name == study.study_name
+
+
+@dataclass(frozen=True)
+class _Session:
+    """The trials since the last long pause.
+
+    Attributes:
+        models: The controller under what was known before, strictest belief first.
+        seen: Counts of these trials.
+        numbers: Their numbers.
+    """
+
+    models: tuple[Chain, ...]
+    seen: Observations
+    numbers: tuple[int, ...]
 
 
 class RotationSampler(BaseSampler):
@@ -146,6 +164,8 @@ class RotationSampler(BaseSampler):
             ``RotationPosterior.controller_prior()`` of an earlier alignment.
         recalled: What an earlier alignment with the same controller learnt, fibres included. While
             counts agree with it, every setting is designed, the first one too.
+        learnt: Beliefs about the controller from its own past, such as
+            :func:`~calibration.experience.pooled_prior`; given up once counts refute them.
         first_photons: Detections at each of the first settings. About half of what arrives while a
             setting settles makes neither dominate.
         most_photons: Detections at any setting, at most.
@@ -172,6 +192,7 @@ class RotationSampler(BaseSampler):
         floor_log_sigma: float = 0.6,
         prior: Prior | None = None,
         recalled: Recollection | None = None,
+        learnt: Prior | None = None,
         first_photons: int = 100,
         most_photons: int = 20_000,
         drift_rad: float = 0.0,
@@ -203,7 +224,8 @@ class RotationSampler(BaseSampler):
         chain = chain if prior is None else chain.with_prior(prior)
         if len(self._drives) != chain.channels:
             raise ValueError(f"{len(self._drives)} channels for {chain.channels} retarders")
-        self._models = recollection.models(chain, recalled)
+        self._learnt = learnt
+        self._models = recollection.models(chain, recalled, learnt)
         self._first_photons, self._most_photons = first_photons, most_photons
         self._drift_rad, self._z_share = drift_rad, z_share
         self._start = None if start is None else np.array([start[name] for name in self._drives])
@@ -211,6 +233,7 @@ class RotationSampler(BaseSampler):
         self._seed = entropy if isinstance(entropy, int) else 0
         self._independent = RandomSampler(seed=seed)
         self._belief: _Belief | None = None
+        self._summed_up: tuple[tuple[str, tuple[int, ...]], tuple[Chain, ...]] = (("", ()), ())
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -227,12 +250,12 @@ class RotationSampler(BaseSampler):
             ValueError: A complete trial lacks its counts or a drive.
         """
         rng = np.random.default_rng([self._seed, _DESIGNING, trial.number])
-        seen, _ = self._observe(study)
+        seen = self._observe(study).seen
         photons = self._next_photons(seen.cost)
         belief = self._believe(study)
         if trial.number == 0 and self._start is not None:
             setting = self._start
-        elif belief is not None and (len(seen) >= FIRST_SETTINGS or self._is_recalled(belief)):
+        elif belief is not None and (len(seen) >= FIRST_SETTINGS or belief.is_recalled):
             setting = design.next_setting(
                 belief.posterior,
                 belief.best,
@@ -291,64 +314,88 @@ class RotationSampler(BaseSampler):
             posterior=posterior.to_dict(),
         )
 
-    def _observe(self, study: Study) -> tuple[Observations, tuple[int, ...]]:
-        """Collect the counts of the complete trials that saw light, and these trials' numbers."""
-        return observe(
+    def _observe(self, study: Study) -> _Session:
+        """Collect the counts of the complete trials that saw light since the last long pause."""
+        seen, numbers = observe(
             study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)),
             tuple(self._drives),
             z_share=self._z_share,
             is_dated=self._drift_rad != 0,
         )
+        begins = (1 + np.flatnonzero(-np.diff(seen.age_s) > PAUSE_S)).tolist()
+        last = begins[-1] if begins else 0
+        models = self._models
+        if begins:
+            models = self._models_after(study.study_name, seen, numbers, begins)
+        return _Session(models, seen.part(slice(last, None)), numbers[last:])
+
+    def _models_after(
+        self,
+        study_name: str,
+        seen: Observations,
+        numbers: tuple[int, ...],
+        begins: Sequence[int],
+    ) -> tuple[Chain, ...]:
+        """Sum up what was measured before the last pause.
+
+        In a pause the fibre turns for all counts before it alike: as so many independent errors of
+        the settings they would claim too much. Together with what was known of the controller they
+        are a recollection.
+        """
+        past = study_name, numbers[: begins[-1]]
+        if past != self._summed_up[0]:
+            models = self._models
+            for first, end in zip((0, *begins), begins, strict=False):
+                rng = np.random.default_rng([self._seed, _FITTING, end])
+                then = seen.part(slice(first, end))
+                _, posterior = recollection.fit_believed(
+                    models, then, rng, span=self._span, drift_rad=self._drift_rad
+                )
+                paused_s = float(seen.age_s[end - 1] - seen.age_s[end])
+                recalled = Recollection(posterior, paused_s, self._drift_rad)
+                if recalled.is_usable:
+                    models = recollection.models(self._models[-1], recalled, self._learnt)
+            self._summed_up = past, models
+        return self._summed_up[1]
 
     def _believe(self, study: Study) -> _Belief | None:
         """Bring the belief up to date, trial by trial, as an uninterrupted run would have."""
-        seen, numbers = self._observe(study)
+        session = self._observe(study)
+        numbers = session.numbers
         belief = self._belief
         if belief is not None and not belief.is_part_of(study, numbers):
             belief = None
-        if not numbers and belief is None and len(self._models) > 1:
-            belief = self._update(study.study_name, seen, numbers, None)
+        if not numbers and belief is None and isinstance(session.models[0].prior, TangentPrior):
+            belief = self._update(study.study_name, session, 0, None)
         done = len(belief.numbers) if belief is not None else 0
         fresh = max(len(numbers) // FRESH_START_EVERY * FRESH_START_EVERY, FIRST_SETTINGS)
         for count in range(max(min(fresh, len(numbers)), done + 1), len(numbers) + 1):
             anew = count <= FIRST_SETTINGS or count % FRESH_START_EVERY == 0
             former = None if anew else belief
-            belief = self._update(study.study_name, seen, numbers[:count], former)
+            belief = self._update(study.study_name, session, count, former)
         self._belief = belief
         return belief
 
     def _update(
-        self, study_name: str, seen: Observations, numbers: tuple[int, ...], former: _Belief | None
+        self, study_name: str, session: _Session, count: int, former: _Belief | None
     ) -> _Belief:
-        count = len(numbers)
+        numbers, models = session.numbers[:count], session.models
         rng = np.random.default_rng([self._seed, _FITTING, count])
-        then = seen.first(count)
-        model = former.model if former is not None else 0
+        then = session.seen.part(slice(count))
         previous_setting = former.best.setting if former is not None else None
-        under = partial(
-            fit,
-            seen=then,
-            rng=rng,
+        model, posterior = recollection.fit_believed(
+            models[former.model :] if former is not None else models,
+            then,
+            rng,
             span=self._span,
+            previous=former.posterior if former is not None else None,
             drift_rad=self._drift_rad,
             reference=previous_setting,
         )
-        posterior = under(
-            self._models[model], previous=former.posterior if former is not None else None
-        )
-        aged = then.aged(self._drift_rad)
-        for looser in range(model + 1, len(self._models)):
-            if not recollection.is_suspicious(posterior, aged):
-                break
-            other = under(self._models[looser])
-            if recollection.is_refuted(posterior, other, aged):
-                model, posterior = looser, other
+        model += former.model if former is not None else 0
         best = design.recommend(posterior, rng, self._span, previous_setting)
-        return _Belief(study_name, numbers, model, posterior, best)
-
-    def _is_recalled(self, belief: _Belief) -> bool:
-        """Whether an earlier alignment is still believed."""
-        return belief.model < len(self._models) - 1
+        is_recalled = isinstance(models[model].prior, TangentPrior)
+        return _Belief(study_name, numbers, model, is_recalled, posterior, best)
 
     def _next_photons(self, photons: float) -> int:
         wanted = np.clip(GROWTH * photons, self._first_photons, self._most_photons)

@@ -30,6 +30,9 @@ State = Literal["running", "complete", "failed"]
 CLICKS = "clicks"
 """User attribute of a complete trial: the signal's counts, 4 x 4, sent state by detector."""
 
+TIME = "time_s"
+"""User attribute of a complete trial: when it ended, s, by the clock of the record."""
+
 # Optuna announces every study on stderr otherwise; the daemon has a log of its own.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -44,6 +47,7 @@ class PastTrial:
         params: What the sampler chose.
         value: QBER, or None if the trial failed.
         clicks: Counts of the signal, shape ``(4, 4)``, or None if nothing was measured.
+        time_s: When it ended, s, by the clock of the record, or None if that is not known.
     """
 
     number: int
@@ -51,10 +55,15 @@ class PastTrial:
     params: Params
     value: float | None
     clicks: NDArray[np.int64] | None
+    time_s: float | None = None
 
 
 class TrialLog(Protocol):
     """The record of trials; each call returns once its entry is safe."""
+
+    def now_s(self) -> float:
+        """Tell the time, s, by a clock that goes on over restarts of what is recorded."""
+        ...
 
     async def begin(self, study: str, number: int, params: Params) -> None:
         """Record a trial before anything is done for it."""
@@ -79,8 +88,14 @@ class TrialLog(Protocol):
 class MemoryTrialLog:
     """A record that lives as long as the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        """Args: ``now`` tells the time, s; by default the loop's."""
+        self._now = now
         self._studies: dict[str, dict[int, PastTrial]] = {}
+
+    def now_s(self) -> float:
+        """Tell the time, s."""
+        return asyncio.get_running_loop().time() if self._now is None else self._now()
 
     async def begin(self, study: str, number: int, params: Params) -> None:
         """Record a trial before anything is done for it."""
@@ -99,7 +114,9 @@ class MemoryTrialLog:
     ) -> None:
         """Record how a trial ended."""
         trials = self._studies[study]
-        trials[number] = replace(trials[number], state=state, value=value, clicks=clicks)
+        trials[number] = replace(
+            trials[number], state=state, value=value, clicks=clicks, time_s=self.now_s()
+        )
 
     async def past(self, study: str) -> list[PastTrial]:
         """Return the trials of a study, in order."""
@@ -216,7 +233,8 @@ class Trials:
                 is_recorded = True
         finally:
             # What the record does not hold, the study must not know either.
-            await asyncio.to_thread(self._tell, asked.trial, told if is_recorded else None)
+            known = told if is_recorded else None
+            await asyncio.to_thread(self._tell, asked.trial, known, self._log.now_s())
 
     def _ask(self, asked: _Asked, at: Params | None) -> Params:
         """Ask the study; the trial is in ``asked``, to be told, before any sampler can fail."""
@@ -226,11 +244,12 @@ class Trials:
         asked.number = self._first_number + trial.number
         return {name: _suggest(trial, name, allowed) for name, allowed in self._space.items()}
 
-    def _tell(self, trial: Trial, clicks: Clicks | None) -> None:
+    def _tell(self, trial: Trial, clicks: Clicks | None, time_s: float) -> None:
         if clicks is None:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             trial.set_user_attr(CLICKS, clicks.table.tolist())
+            trial.set_user_attr(TIME, time_s)
             self.study.tell(trial, clicks.qber.value)
 
     def _fits(self, trial: PastTrial) -> bool:
@@ -241,12 +260,14 @@ class Trials:
         )
 
     def _as_frozen(self, trial: PastTrial) -> FrozenTrial:
-        counts = {} if trial.clicks is None else {CLICKS: trial.clicks.tolist()}
+        known = {CLICKS: trial.clicks.tolist()} if trial.clicks is not None else {}
+        if trial.time_s is not None:
+            known[TIME] = trial.time_s
         return create_trial(
             value=trial.value,
             params=dict(trial.params),
             distributions=dict(self._space),
-            user_attrs=counts,
+            user_attrs=known,
         )
 
 

@@ -8,9 +8,12 @@ from calibration.trials import carry_through
 from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.history import History
 from qkdctl.signal_calibrator import SignalCalibrator
-from qkdctl.stages import make_stage, result_dict
+from qkdctl.stages import Experience, make_stage, result_dict
 from qkdctl.studies import Studies
 from qkdctl.testbed import OpenTestbed
+
+STUDIES_POOLED = 30
+"""Accepted calibrations of a stage whose knowledge of the controller is pooled."""
 
 
 class Aligner:
@@ -61,6 +64,8 @@ class Aligner:
         result = await self._run(name, request)
         if result.outcome == "accepted":
             await self.keep(result.setting, result.posterior)
+            if result.posterior is not None:
+                await self._history.add_learnt(name, result.posterior)
             figure = None if result.after is None else result.after.value
             await self._signal.keep(name, {}, figure)
         return result_dict(result)
@@ -70,10 +75,16 @@ class Aligner:
         self.setting, self.posterior = setting, posterior
         await self._history.add_good_setting(setting, posterior)
 
-    async def _run(self, name: str, request: CalibrationRequest) -> StageResult:
+    async def _experience(self, name: str) -> Experience:
+        """Gather what earlier alignments say, and how long ago the latest one was."""
         good = await self._history.last_good_setting()
-        age_s = 0.0 if good is None else max(self._now() - good.time_s, 0.0)
-        stage = make_stage(name, self._bench.config, age_s)
+        return Experience(
+            elapsed_s=0.0 if good is None else max(self._now() - good.time_s, 0.0),
+            past=await self._history.learnt(name, STUDIES_POOLED),
+        )
+
+    async def _run(self, name: str, request: CalibrationRequest) -> StageResult:
+        stage = make_stage(name, self._bench.config, await self._experience(name))
         start = await self._bench.read_setting()
         study, outcome = await self.studies.begin(name, request.continued_study), "cancelled"
         try:

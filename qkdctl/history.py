@@ -25,6 +25,7 @@ KEEP_EVENTS = 100_000
 KEEP_TRIALS = 100_000
 KEEP_SETTINGS = 10_000
 KEEP_STUDIES = 10_000
+KEEP_LEARNT = 1000
 PRUNE_EVERY = 1000
 """Retention: the newest rows kept of each table, and how many inserts lie between two clean-ups."""
 
@@ -41,6 +42,8 @@ CREATE TABLE IF NOT EXISTS calibrated (
     stage TEXT PRIMARY KEY, time_s REAL NOT NULL, setting TEXT NOT NULL, figure REAL);
 CREATE TABLE IF NOT EXISTS studies (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stage TEXT NOT NULL, outcome TEXT);
+CREATE TABLE IF NOT EXISTS learnt (
+    id INTEGER PRIMARY KEY, time_s REAL NOT NULL, stage TEXT NOT NULL, posterior TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS windows (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
@@ -130,6 +133,10 @@ class History:
         await self._call(self._close, ending)
         self._thread.shutdown(wait=False)
 
+    def now_s(self) -> float:
+        """Tell the time, seconds since the epoch."""
+        return self._now()
+
     async def begin(self, study: str, number: int, params: Mapping[str, float]) -> None:
         """Record a trial before anything is done for it."""
         await self._write(
@@ -155,7 +162,7 @@ class History:
     async def past(self, study: str) -> list[PastTrial]:
         """Return the ended trials of a study, in order."""
         rows = await self._read(
-            "SELECT number, state, params, value, clicks FROM trials "
+            "SELECT number, state, params, value, clicks, ended_s FROM trials "
             "WHERE study=? AND state != 'running' ORDER BY number",
             (study,),
         )
@@ -166,6 +173,7 @@ class History:
                 params=json.loads(row["params"]),
                 value=row["value"],
                 clicks=_table(row["clicks"]),
+                time_s=row["ended_s"],
             )
             for row in rows
         ]
@@ -217,6 +225,20 @@ class History:
         row = rows[0]
         posterior = None if row["posterior"] is None else json.loads(row["posterior"])
         return GoodSetting(row["time_s"], json.loads(row["setting"]), posterior)
+
+    async def add_learnt(self, stage: str, posterior: Mapping[str, Any]) -> None:
+        """Record what an accepted calibration learnt; unlike settings, once per calibration."""
+        await self._write(
+            "INSERT INTO learnt (time_s, stage, posterior) VALUES (?,?,?)",
+            (self._now(), stage, json.dumps(dict(posterior))),
+        )
+
+    async def learnt(self, stage: str, limit: int) -> list[dict[str, Any]]:
+        """Return what the newest accepted calibrations of a stage learnt, oldest first."""
+        rows = await self._read(
+            "SELECT posterior FROM learnt WHERE stage=? ORDER BY id DESC LIMIT ?", (stage, limit)
+        )
+        return [json.loads(row["posterior"]) for row in reversed(rows)]
 
     async def keep_calibrated(
         self, stage: str, setting: Mapping[str, float], figure: float | None
@@ -352,6 +374,7 @@ class History:
                 ("trials", KEEP_TRIALS),
                 ("settings", KEEP_SETTINGS),
                 ("studies", KEEP_STUDIES),
+                ("learnt", KEEP_LEARNT),
             ):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE id <= (SELECT MAX(id) FROM {table}) - ?",  # noqa: S608

@@ -1,6 +1,7 @@
 """Calibration stages by name, and their results as JSON-able objects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from calibration.clicks import Estimate
@@ -13,22 +14,41 @@ from qkdctl.signal_stages import SIGNAL_STAGES
 Stage = PolarizationStage | PhaseStage
 
 
-def _polarization(config: Testbed, elapsed_s: float) -> PolarizationStage:
+@dataclass(frozen=True)
+class Experience:
+    """What the bench knows from before.
+
+    Attributes:
+        elapsed_s: Age of the posterior that the stage is given, s.
+        past: What accepted calibrations of the stage learnt, oldest first.
+    """
+
+    elapsed_s: float = 0.0
+    past: Sequence[Mapping[str, Any]] = ()
+
+
+def _polarization(config: Testbed, experience: Experience) -> PolarizationStage:
     stage = config.stages.polarization
     if stage is None:
         raise ValueError("the link has no polarization stage")
     drift_rad = config.tracking.drift_rad_per_sqrt_s
-    return PolarizationStage(stage, stage.seed, drift_rad=drift_rad, elapsed_s=elapsed_s)
+    return PolarizationStage(
+        stage,
+        stage.seed,
+        drift_rad=drift_rad,
+        elapsed_s=experience.elapsed_s,
+        past=experience.past,
+    )
 
 
-def _phase(config: Testbed, _: float) -> PhaseStage:
+def _phase(config: Testbed, _: Experience) -> PhaseStage:
     stage, encoding = config.stages.phase, config.link.encoding
     if stage is None or encoding == "polarization":
         raise ValueError("the link has no phase stage")
     return PhaseStage(stage, encoding, seed=stage.seed)
 
 
-STAGES: dict[str, Callable[[Testbed, float], Stage]] = {
+STAGES: dict[str, Callable[[Testbed, Experience], Stage]] = {
     "polarization": _polarization,
     "phase": _phase,
 }
@@ -62,15 +82,9 @@ def whole_course(config: Testbed) -> tuple[str, ...]:
     return tuple(stages)
 
 
-def make_stage(name: str, config: Testbed, elapsed_s: float = 0.0) -> Stage:
-    """Build a stage as the testbed file wants it.
-
-    Args:
-        name: Of the stage.
-        config: The testbed file.
-        elapsed_s: Age of the posterior that the stage will be given, s.
-    """
-    return STAGES[name](config, elapsed_s)
+def make_stage(name: str, config: Testbed, experience: Experience) -> Stage:
+    """Build a stage as the testbed file wants it, with what the bench knows from before."""
+    return STAGES[name](config, experience)
 
 
 def progress_dict(progress: Progress) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from benchmarks.tasks.link import Link
 from calibration.clicks import Clicks, Window
-from calibration.polarization import PolarizationSettings, PolarizationStage
+from calibration.polarization import PolarizationSettings, PolarizationStage, StageResult
 from calibration.posterior import RotationPosterior
 from calibration.recollection import Recollection
 from calibration.sampler import FIRST_SETTINGS, Advice, RotationSampler
@@ -79,6 +79,15 @@ def whole_stage(link: Link, seed: int) -> None:
 
     What it claims has withstood a fresh window that no choice rests on.
     """
+    if link.earlier is None:
+        _run_stage(link, seed)
+        return
+    learnt = _run_stage(link.earlier.link, seed)
+    _run_stage(link, seed, learnt)
+
+
+def _run_stage(link: Link, seed: int, learnt: StageResult | None = None) -> StageResult:
+    """Run the stage, from what it left in force some time ago if that is given."""
     settings = _controller(link).model_copy(
         update={
             "target_excess": TARGET_EXCESS,
@@ -87,12 +96,19 @@ def whole_stage(link: Link, seed: int) -> None:
             "max_photons": link.photons_left,
         }
     )
-    stage = PolarizationStage(settings, seed)
-    start = dict(zip(_limits(link), link.middle.tolist(), strict=True))
+    drift_rad, elapsed_s = link.told.drift_rad, 0.0
+    if link.earlier is not None:
+        drift_rad, elapsed_s = link.earlier.drift_rad, link.earlier.elapsed_s
+    stage = PolarizationStage(settings, seed, drift_rad=drift_rad, elapsed_s=elapsed_s)
+    start, warm = dict(zip(_limits(link), link.middle.tolist(), strict=True)), None
+    if learnt is not None:
+        start, warm = dict(learnt.setting), learnt.posterior
     bench = _StageBench(link)
-    result = asyncio.run(stage.run(bench, MemoryTrialLog(), lambda _: None, start))
+    log = MemoryTrialLog(lambda: bench.time_s)
+    result = asyncio.run(stage.run(bench, log, lambda _: None, start, warm=warm))
     claim = np.nan if result.excess_q90 is None else result.excess_q90
     link.recommend([result.setting[name] for name in start], excess_q90=claim)
+    return result
 
 
 class _StageBench:
@@ -101,6 +117,7 @@ class _StageBench:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._setting = link.middle
+        self.time_s = 0.0
 
     async def apply(self, setting: Mapping[str, float]) -> dict[str, float]:
         """Remember the setting for the next window."""
@@ -113,6 +130,7 @@ class _StageBench:
         reading = self._link.count(self._setting, photons)
         if reading.table is None:
             raise ValueError("the stage cannot use a pooled QBER")
+        self.time_s = reading.time_s
         looked_at = self._link.photons - before
         return Window(
             start_s=reading.time_s,

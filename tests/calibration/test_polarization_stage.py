@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,9 +93,13 @@ def align(
     warm: Mapping[str, Any] | None = None,
     resume: bool = False,
     seed: int = 0,
+    drift_rad: float = 0.0,
+    past: Sequence[Mapping[str, Any]] = (),
     **settings: Any,
 ) -> StageResult:
-    stage = PolarizationStage(PolarizationSettings(knobs=KNOBS, **settings), seed=seed)
+    stage = PolarizationStage(
+        PolarizationSettings(knobs=KNOBS, **settings), seed=seed, drift_rad=drift_rad, past=past
+    )
     told = progress if progress is not None else []
     return run(
         stage.run(
@@ -267,6 +271,31 @@ def test_what_an_earlier_alignment_knew_of_the_controller_is_used_for_a_new_fibr
     assert (cold.outcome, warm.outcome) == ("accepted", "accepted")
     assert warm.photons["search"] < 1.5 * cold.photons["search"]
     assert bench.excess(warm.setting) < 0.006
+
+
+def test_a_study_that_was_cut_short_goes_on_the_next_day() -> None:
+    clock_s = 0.0
+    log = MemoryTrialLog(lambda: clock_s)
+    bench = RotationBench(1)
+    align(bench, log=log, max_settings=9, target_excess=0.02, drift_rad=0.002)
+    bench._fibre = Rotation.from_rotvec([0.3, -0.4, 0.2]) * bench._fibre
+    clock_s = 8 * 3600.0
+
+    result = align(bench, log=log, resume=True, target_excess=0.02, drift_rad=0.002)
+
+    assert result.outcome == "accepted"
+    assert bench.excess(result.setting) < 0.03
+
+
+def test_a_controller_that_has_been_replaced_is_aligned_in_spite_of_its_past() -> None:
+    former = align(RotationBench(1), target_excess=0.02).posterior
+    assert former is not None
+    bench = RotationBench(3)
+
+    result = align(bench, past=[former], target_excess=0.02)
+
+    assert result.outcome == "accepted"
+    assert bench.excess(result.setting) < 0.03
 
 
 @pytest.mark.parametrize("warm", [{}, {"chain": {}}, {"chain": {"prior_mean": "much"}}])

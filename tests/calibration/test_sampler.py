@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from benchmarks.twin import HALF_WAVE_V, Twin
 from calibration.clicks import Clicks
 from calibration.posterior import RotationPosterior
+from calibration.recollection import Recollection
 from calibration.sampler import GROWTH, RotationSampler, StopWhenAligned
 
 VOLTAGES = ("v1", "v2", "v3", "v4")
@@ -41,11 +42,13 @@ def volts(params: Mapping[str, Any]) -> NDArray[np.float64]:
     return np.array([params[name] for name in VOLTAGES])
 
 
-def measure(study: Study, twin: Twin) -> dict[str, Any]:
+def measure(study: Study, twin: Twin, time_s: float | None = None) -> dict[str, Any]:
     """Run one trial to its end and return what was suggested."""
     trial = study.ask(SPACE)
     table = twin.measure(volts(trial.params), trial.params["n_photons"])
     trial.set_user_attr("clicks", table.tolist())
+    if time_s is not None:
+        trial.set_user_attr("time_s", time_s)
     study.tell(trial, Clicks(table).qber.value)
     return dict(trial.params)
 
@@ -341,3 +344,47 @@ def test_most_claims_of_nine_in_ten_are_true(alignments: list[Alignment]) -> Non
     true = [alignment.true_excess < TARGET_EXCESS for alignment in alignments]
 
     assert sum(true) >= 7
+
+
+def test_what_is_recalled_designs_the_first_setting(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, _ = aligned
+    posterior = RotationPosterior.from_dict(sampler.advice(study).posterior)
+    warm = make_sampler(recalled=Recollection(posterior, 3600.0, 0.002))
+
+    first = make_study(warm).ask(SPACE)
+
+    assert not np.allclose(volts(first.params), 0.0)
+
+
+def test_a_recollection_of_another_bench_is_given_up_and_its_counts_are_kept(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, _ = aligned
+    posterior = RotationPosterior.from_dict(sampler.advice(study).posterior)
+    warm, twin = make_sampler(recalled=Recollection(posterior, 3600.0, 0.002)), Twin(11)
+    fresh = make_study(warm)
+    for _ in range(13):
+        measure(fresh, twin)
+
+    advice = warm.advice(fresh)
+
+    assert advice.settings == 13
+    assert twin.excess(volts(advice.setting)) < 0.004
+
+
+def test_a_study_goes_on_the_next_day_although_the_fibre_has_drifted() -> None:
+    twin, sampler = Twin(4), make_sampler(drift_rad=0.002)
+    study = make_study(sampler)
+    for number in range(12):
+        measure(study, twin, time_s=float(number))
+    twin.drift(0.002, 8 * 3600.0)
+    for number in range(6):
+        measure(study, twin, time_s=8 * 3600.0 + number)
+
+    advice = sampler.advice(study)
+
+    assert advice.settings == 6
+    assert twin.excess(volts(advice.setting)) < 0.004
+    assert advice.excess_q90 < 0.03

@@ -101,6 +101,34 @@ async def test_the_newest_good_setting_is_the_one_to_go_back_to(path: Path) -> N
     assert good.posterior == {"floor": 0.005}
 
 
+async def test_what_calibrations_learnt_is_kept_by_stage_oldest_first(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    for number in range(3):
+        await history.add_learnt("polarization", {"number": number})
+    await history.add_learnt("phase", {"number": 3})
+
+    newest = await history.learnt("polarization", 2)
+
+    await history.close()
+    assert newest == [{"number": 1}, {"number": 2}]
+
+
+async def test_a_trial_comes_back_with_the_time_of_its_end(path: Path) -> None:
+    time_s = 1000.0
+    history = History(path, lambda: time_s)
+    await history.open()
+    await history.begin("polarization", 0, {"squeezer-1": 1.5})
+    time_s = 1002.5
+    await history.finish("polarization", 0, "complete", 0.25, None)
+    time_s = 2000.0
+
+    (trial,) = await history.past("polarization")
+
+    await history.close()
+    assert trial.time_s == 1002.5
+
+
 async def test_of_each_stage_the_latest_result_is_kept(path: Path) -> None:
     history = History(path, now)
     await history.open()
