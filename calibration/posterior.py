@@ -36,6 +36,9 @@ CONVERGED_NATS = 1e-3
 LARGEST_STEP_RAD = 1.0
 MODE_WINDOW_NATS = 12.0
 SAME_PREDICTION = 0.03
+NUMBERS_PROBED = 24
+"""Error probabilities, at random settings, by which modes are told apart."""
+
 MOST_MODES = 40
 
 PROPOSALS_PER_SAMPLE = 2
@@ -294,7 +297,7 @@ def _search(
     """Climb from many starts and keep the distinct modes, best first."""
     several = previous is None or len(previous.weights) > 1
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
-    probes = rng.uniform(span[0], span[1], size=(6, chain.channels))
+    probes = rng.uniform(*span, size=(-(-NUMBERS_PROBED // len(seen.reading)), chain.channels))
     climb = _begin(chain, seen, starts)
     _climb(chain, seen, climb, SCREENING_STEPS)
     climb = climb.keep(np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)])

@@ -47,10 +47,13 @@ Array = NDArray[np.float64]
 
 FIRST_SETTINGS = 3
 GROWTH = 0.35
-"""Photons of the next setting as a share of all before: settings grow as a logarithm only."""
+"""Photons of the next setting as a share of all before: settings grow as a logarithm only. Less by
+the square root where a setting tells fewer than four numbers: then more settings are needed."""
 
 FRESH_START_EVERY = 32
-"""Complete trials after which the search for modes starts anew, so that resuming is bounded."""
+"""Complete trials after which the search for modes starts anew, so that resuming is bounded: not
+where fewer than four numbers are told of a setting, since the mode of many such is too narrow to be
+found but by following it from the first few."""
 
 _FITTING, _DESIGNING = 1, 2
 
@@ -150,7 +153,7 @@ class RotationSampler(BaseSampler):
         seed: Fixes all suggestions.
 
     Raises:
-        ValueError: The space is not of that kind.
+        ValueError: The space is not of that kind, or an argument is out of range.
     """
 
     def __init__(
@@ -193,6 +196,8 @@ class RotationSampler(BaseSampler):
                 centre_v=self._span.mean(axis=0),
                 prior=widths,
             )
+        if not 0 < z_share < 1:
+            raise ValueError(f"z_share is {z_share}, but must lie between 0 and 1")
         self._chain = chain if prior is None else chain.with_prior(prior)
         if len(self._drives) != self._chain.channels:
             raise ValueError(f"{len(self._drives)} channels for {self._chain.channels} retarders")
@@ -222,7 +227,7 @@ class RotationSampler(BaseSampler):
         """
         rng = np.random.default_rng([self._seed, _DESIGNING, trial.number])
         seen, _ = self._observe(study)
-        photons = self._next_photons(seen.cost)
+        photons = self._next_photons(seen)
         belief = self._believe(study)
         if len(seen) >= FIRST_SETTINGS and belief is not None:
             counts = photons * seen.shares
@@ -297,9 +302,10 @@ class RotationSampler(BaseSampler):
         if belief is not None and not belief.is_part_of(study, numbers):
             belief = None
         done = len(belief.numbers) if belief is not None else 0
-        fresh = max(len(numbers) // FRESH_START_EVERY * FRESH_START_EVERY, FIRST_SETTINGS)
+        every = FRESH_START_EVERY if len(seen.reading) >= 4 else len(numbers) + 1
+        fresh = max(len(numbers) // every * every, FIRST_SETTINGS)
         for count in range(max(min(fresh, len(numbers)), done + 1), len(numbers) + 1):
-            anew = count <= FIRST_SETTINGS or count % FRESH_START_EVERY == 0
+            anew = count <= FIRST_SETTINGS or count % every == 0
             former = None if anew else belief
             belief = self._update(study.study_name, seen, numbers[:count], former)
         self._belief = belief
@@ -323,8 +329,9 @@ class RotationSampler(BaseSampler):
         best = design.recommend(posterior, rng, self._span, previous_setting)
         return _Belief(study_name, numbers, posterior, best)
 
-    def _next_photons(self, photons: float) -> int:
-        wanted = np.clip(GROWTH * photons, self._first_photons, self._most_photons)
+    def _next_photons(self, seen: Observations) -> int:
+        growth = GROWTH * np.sqrt(min(len(seen.reading) / 4, 1))
+        wanted = np.clip(growth * seen.cost, self._first_photons, self._most_photons)
         if self._dwell is not None:
             allowed = self._space[self._dwell]
             if isinstance(allowed, IntDistribution):

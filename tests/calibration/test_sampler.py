@@ -50,6 +50,17 @@ def measure(study: Study, twin: Twin) -> dict[str, Any]:
     return dict(trial.params)
 
 
+def tell_pooled(study: Study, twin: Twin) -> dict[str, Any]:
+    """Run one trial of which no more than the QBER of both bases together is told."""
+    trial = study.ask(SPACE)
+    clicks = Clicks(twin.measure(volts(trial.params), trial.params["n_photons"]))
+    trial.set_user_attr("sifted", clicks.sifted)
+    trial.set_user_attr("errors", clicks.errors)
+    trial.set_user_attr("photons", clicks.photons)
+    study.tell(trial, clicks.qber.value)
+    return dict(trial.params)
+
+
 def refed(study: Study, sampler: RotationSampler) -> Study:
     """Feed a study's trials to a fresh study, as after a restart."""
     fresh = make_study(sampler)
@@ -78,6 +89,46 @@ def test_a_random_fibre_is_aligned_within_a_few_thousand_photons(
     assert advice.photons < 10_000
     assert advice.modes == 1
     assert advice.predicted_qber == pytest.approx(twin.floor, abs=0.004)
+
+
+def test_a_pooled_qber_is_enough_to_align_a_random_fibre() -> None:
+    twin, sampler = Twin(4), make_sampler()
+    study = make_study(sampler)
+    while len(study.trials) < 5 or not sampler.advice(study).is_within(0.02):
+        tell_pooled(study, twin)
+
+    assert twin.excess(volts(sampler.advice(study).setting)) < 0.04
+    assert len(study.trials) < 25
+    assert sampler.advice(study).photons < 15_000
+
+
+def test_dwell_counts_detections_that_are_not_told() -> None:
+    twin, study, spent = Twin(4), make_study(make_sampler(first_photons=1000)), 0
+    for _ in range(6):
+        asked = tell_pooled(study, twin)["n_photons"]
+        assert asked == max(1000, round(GROWTH / 2 * spent))
+        spent += study.trials[-1].user_attrs["photons"]
+
+
+def test_the_mode_of_pooled_counts_is_followed_from_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def advised() -> dict[str, float]:
+        sampler, twin = make_sampler(), Twin(4)
+        study = make_study(sampler)
+        for _ in range(5):
+            tell_pooled(study, twin)
+        return sampler.advice(study).setting
+
+    followed = advised()
+    monkeypatch.setattr("calibration.sampler.FRESH_START_EVERY", 4)
+
+    assert advised() == followed
+
+
+def test_a_share_of_counts_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="z_share is 1, but must lie between 0 and 1"):
+        make_sampler(z_share=1)
 
 
 def test_advice_counts_the_photons_of_all_trials(
