@@ -34,6 +34,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from calibration import design
 from calibration.chain import Chain
+from calibration.inversion import BOTH_ALIKE, EVERY, NOTHING, Inverted
 from calibration.observations import Observations
 from calibration.parameters import Prior
 from calibration.posterior import RotationPosterior, fit
@@ -75,7 +76,10 @@ class Advice:
         modes: Explanations of the counts that still compete.
         chi2_per_dof: Misfit of the model; near 1 if it fits, and no claim is worth much above 4.
         misfit: Angle error per half turn assumed to explain a misfit, rad; 0 if the model fits.
-        posterior: All that is known, JSON-able; ``RotationPosterior.from_dict`` restores it.
+        posterior: All that is known, JSON-able; ``RotationPosterior.from_dict`` restores it. It
+            describes the link with the bits of ``inverted`` bases inverted.
+        inverted: Bases, of "Z" and "X", whose bits have to be inverted for that QBER; only with
+            ``may_invert``.
     """
 
     setting: dict[str, float]
@@ -91,6 +95,7 @@ class Advice:
     chi2_per_dof: float
     misfit: float
     posterior: dict[str, Any]
+    inverted: Inverted = NOTHING
 
     def is_within(self, target_excess: float) -> bool:
         """Tell whether the excess is below a target with a probability of 90 %."""
@@ -150,6 +155,8 @@ class RotationSampler(BaseSampler):
         drift_rad: Drift of the fibre per axis in one second, rad; trials then need ``time_s``.
         start: Setting to measure first; by default the middle of all ranges.
         z_share: Share of the sifted counts that are of basis Z, where trials tell both together.
+        may_invert: Whether the bits of a basis may be inverted in software, so that a setting is as
+            good where all bits of Z, X or both are wrong. Trials tell counts that are not inverted.
         seed: Fixes all suggestions.
 
     Raises:
@@ -173,6 +180,7 @@ class RotationSampler(BaseSampler):
         drift_rad: float = 0.0,
         start: Mapping[str, float] | None = None,
         z_share: float = 0.5,
+        may_invert: bool = False,
         seed: int | None = None,
     ) -> None:
         self._space = dict(space)
@@ -202,7 +210,7 @@ class RotationSampler(BaseSampler):
         if len(self._drives) != self._chain.channels:
             raise ValueError(f"{len(self._drives)} channels for {self._chain.channels} retarders")
         self._first_photons, self._most_photons = first_photons, most_photons
-        self._drift_rad, self._z_share = drift_rad, z_share
+        self._drift_rad, self._z_share, self._may_invert = drift_rad, z_share, may_invert
         self._start = self._span.mean(axis=0)
         if start is not None:
             self._start = np.array([start[name] for name in self._drives])
@@ -281,7 +289,8 @@ class RotationSampler(BaseSampler):
             modes=len(posterior.weights),
             chi2_per_dof=posterior.chi2_per_dof,
             misfit=posterior.misfit,
-            posterior=posterior.to_dict(),
+            posterior=posterior.inverted(best.inverted).to_dict(),
+            inverted=best.inverted,
         )
 
     def _observe(self, study: Study) -> tuple[Observations, tuple[int, ...]]:
@@ -326,8 +335,14 @@ class RotationSampler(BaseSampler):
             reference=former.best.setting if former is not None else None,
         )
         previous_setting = former.best.setting if former is not None else None
-        best = design.recommend(posterior, rng, self._span, previous_setting)
+        targets = self._targets(seen)
+        best = design.recommend(posterior, rng, self._span, previous_setting, targets)
         return _Belief(study_name, numbers, posterior, best)
+
+    def _targets(self, seen: Observations) -> tuple[Inverted, ...]:
+        if not self._may_invert:
+            return (NOTHING,)
+        return BOTH_ALIKE if seen.hides_turns else EVERY
 
     def _next_photons(self, seen: Observations) -> int:
         growth = GROWTH * np.sqrt(min(len(seen.reading) / 4, 1))
