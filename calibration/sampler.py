@@ -18,6 +18,12 @@ counts tell most. It needs nothing of qkdctl but this package: drives go out, co
 
     study.optimize(objective, n_trials=30, callbacks=[StopWhenAligned(sampler, 0.002)])
     print(sampler.advice(study).setting)  # not study.best_trial: that is the luckiest, not the best
+
+A receiver that shows no more than a QBER tells what that is made of, in place of ``clicks``:
+
+        trial.set_user_attr("errors", errors)  # of both bases together, or [of Z, of X]
+        trial.set_user_attr("sifted", sifted)
+        trial.set_user_attr("photons", photons)  # detections that it took, all counted
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from calibration.bench import refuse_unusable
-from calibration.clicks import Clicks, Window
+from calibration.clicks import Window
 
 T = TypeVar("T")
 
@@ -29,6 +29,9 @@ State = Literal["running", "complete", "failed"]
 
 CLICKS = "clicks"
 """User attribute of a complete trial: the signal's counts, 4 x 4, sent state by detector."""
+
+PHOTONS = "photons"
+"""User attribute of a trial of this run: detections that its window cost, all counted."""
 
 # Optuna announces every study on stderr otherwise; the daemon has a log of its own.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -203,7 +206,7 @@ class Trials:
             return
         clicks = None if window is None else window.signal
         told = clicks if is_usable else None
-        is_recorded = False
+        is_told = False
         try:
             if asked.is_recorded:
                 await self._log.finish(
@@ -213,10 +216,10 @@ class Trials:
                     None if told is None else told.qber.value,
                     None if clicks is None else clicks.table,
                 )
-                is_recorded = True
+                is_told = told is not None
         finally:
             # What the record does not hold, the study must not know either.
-            await asyncio.to_thread(self._tell, asked.trial, told if is_recorded else None)
+            await asyncio.to_thread(self._tell, asked.trial, window if is_told else None)
 
     def _ask(self, asked: _Asked, at: Params | None) -> Params:
         """Ask the study; the trial is in ``asked``, to be told, before any sampler can fail."""
@@ -226,12 +229,13 @@ class Trials:
         asked.number = self._first_number + trial.number
         return {name: _suggest(trial, name, allowed) for name, allowed in self._space.items()}
 
-    def _tell(self, trial: Trial, clicks: Clicks | None) -> None:
-        if clicks is None:
+    def _tell(self, trial: Trial, window: Window | None) -> None:
+        if window is None:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            trial.set_user_attr(CLICKS, clicks.table.tolist())
-            self.study.tell(trial, clicks.qber.value)
+            trial.set_user_attr(CLICKS, window.signal.table.tolist())
+            trial.set_user_attr(PHOTONS, max(window.photons, window.signal.photons))
+            self.study.tell(trial, window.signal.qber.value)
 
     def _fits(self, trial: PastTrial) -> bool:
         return (
