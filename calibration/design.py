@@ -1,11 +1,13 @@
 """Decisions from a posterior: which setting to recommend, and which to measure next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration import kinematics, rotation
+from calibration.inversion import NOTHING, Inverted, half_turn, seen_inverted
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
 
@@ -41,21 +43,25 @@ class Recommendation:
 
     Attributes:
         setting: Shape ``(K,)``.
+        inverted: Bases whose bits are to be inverted there.
         excess: QBER above the floor in each of CLAIM_SAMPLES posterior samples.
         floor: Floor in each of them.
         solutions: Other settings that align some sample, shape ``(C, K)``.
         samples: The DESIGN_SAMPLES posterior samples it was chosen with.
         aim: Setting that would be recommended if all were known: where limits keep the recommended
             one from perfect alignment, another one may be better but less well known.
+        aim_inverted: Bases whose bits would be inverted there.
         reachable: Excess at the aim if all were as its own sample says.
     """
 
     setting: Array
+    inverted: Inverted
     excess: Array
     floor: Array
     solutions: Array
     samples: Parameters
     aim: Array
+    aim_inverted: Inverted
     reachable: float
 
 
@@ -64,6 +70,7 @@ def recommend(
     rng: np.random.Generator,
     span: Array,
     previous_setting: Array | None = None,
+    targets: Sequence[Inverted] = (NOTHING,),
 ) -> Recommendation:
     """Choose the setting of lowest posterior-mean excess among those that align some sample.
 
@@ -72,6 +79,7 @@ def recommend(
         rng: For samples and starts.
         span: Lowest and highest drives, shape ``(2, K)``.
         previous_setting: Recommendation before; it and its re-polished version compete.
+        targets: Which bases may be inverted, the choices.
     """
     drawn = posterior.samples(rng, DESIGN_SAMPLES + CLAIM_SAMPLES)
     samples, claims = drawn[:DESIGN_SAMPLES], drawn[DESIGN_SAMPLES:]
@@ -84,26 +92,52 @@ def recommend(
         polish = np.broadcast_to(previous_setting, (1, *starts.shape[1:]))
         starts = np.concatenate([polish, starts])
     repeated = np.tile(np.arange(len(tried)), len(starts))
-    solutions, _ = kinematics.align(
-        posterior.chain, tried[repeated], starts.reshape(len(repeated), -1), span
-    )
+    chain, starts = posterior.chain, starts.reshape(len(repeated), -1)
+    found = [
+        kinematics.align(chain, seen_inverted(tried[repeated], target), starts, span)[0]
+        for target in targets
+    ]
+    solutions = np.concatenate(found)
+    repeated = np.tile(repeated, len(targets))
     if previous_setting is not None:
         solutions = np.concatenate([solutions, previous_setting[None]])
         repeated = np.append(repeated, 0)
-    expected = posterior.chain.excess(samples, solutions).mean(axis=0)
-    setting = solutions[np.argmin(expected)]
-    reachable = posterior.chain.excess(tried[repeated], solutions[:, None])[:, 0]
+    expected, target = _least_expected(posterior, samples, solutions, targets)
+    best = int(np.argmin(expected))
+    reachable = np.min(
+        [
+            chain.excess(seen_inverted(tried[repeated], each), solutions[:, None])[:, 0]
+            for each in targets
+        ],
+        axis=0,
+    )
     worthy = reachable <= reachable.min() + OUT_OF_REACH * expected.min()
     aim = int(np.argmin(np.where(worthy, expected, np.inf)))
+    inverted = targets[target[best]]
+    setting = solutions[best]
     return Recommendation(
         setting=setting,
-        excess=posterior.chain.excess(claims, setting[None])[:, 0],
+        inverted=inverted,
+        excess=chain.excess(seen_inverted(claims, inverted), setting[None])[:, 0],
         floor=claims.floor,
-        solutions=solutions[: len(tried)],
+        solutions=found[target[best]][: len(tried)],
         samples=samples,
         aim=solutions[aim],
+        aim_inverted=targets[target[aim]],
         reachable=float(reachable[aim]),
     )
+
+
+def _least_expected(
+    posterior: RotationPosterior,
+    samples: Parameters,
+    settings: Array,
+    targets: Sequence[Inverted],
+) -> tuple[Array, NDArray[np.intp]]:
+    """Tell the least posterior-mean excess at each setting, and with which target, ``(C,)``."""
+    excess = [posterior.chain.excess(seen_inverted(samples, each), settings) for each in targets]
+    expected = np.mean(excess, axis=1)
+    return expected.min(axis=0), expected.argmin(axis=0)
 
 
 def _with_headroom(span: Array, half_turn: Array) -> Array:
@@ -146,7 +180,9 @@ def next_setting(
     predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
     if reading is not None:
         predicted = predicted @ reading.T
-    remaining = posterior.chain.rotation(best.samples, best.aim[None])[:, 0]
+    remaining = (
+        half_turn(best.aim_inverted) @ posterior.chain.rotation(best.samples, best.aim[None])[:, 0]
+    )
     gain = expected_gain(rotation.log(remaining), predicted, counts)
     chosen: Array = candidates[np.argmax(gain)]
     return chosen

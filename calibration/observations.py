@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 ZZ, ZX, XZ, XX, POOLED = range(5)
 """Rows of :func:`readings`."""
 
+HARDLY_DIFFERENT = 0.2
+"""Difference of the weights of Z and X, relative to their sum, below which they are alike."""
+
 
 def readings(z_share: float = 0.5) -> Array:
     """Give the rows of every number that a receiver may tell.
@@ -81,12 +84,11 @@ class Observations:
     def hides_turns(self) -> bool:
         """Whether turning both fibres about S3, against each other, changes nothing that is told.
 
-        Where only the sum of both bases is told, ``A R A'`` predicts what ``R`` does, with ``A``
-        any rotation about S3.
+        With ``A`` such a turn, ``A R A'`` has the same ``R_ZZ + R_XX`` as ``R``: so it is where
+        only the sum of both bases is told, and nearly so where their weights hardly differ.
         """
-        return bool(np.all(self.reading[:, [ZX, XZ]] == 0)) and bool(
-            np.all(self.reading[:, [ZZ, XX]] > 0)
-        )
+        z, x = self.reading[:, ZZ], self.reading[:, XX]
+        return bool(np.all(np.abs(z - x) < HARDLY_DIFFERENT * (z + x)))
 
     def part(self, index: slice) -> Observations:
         """Pick settings, and count ages from the newest of them."""

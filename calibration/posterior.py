@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.chain import Chain
+from calibration.inversion import Inverted, seen_inverted
 from calibration.observations import Observations
 from calibration.parameters import Parameters, Prior
 from calibration.retarders import RetarderChain
@@ -45,6 +46,9 @@ LARGEST_HOPE = 5.0
 coming within the window of the best, it ends."""
 
 SAME_PREDICTION = 0.03
+NUMBERS_PROBED = 24
+"""Error probabilities, at random settings, by which modes are told apart."""
+
 MOST_MODES = 40
 
 PROPOSALS_PER_SAMPLE = 2
@@ -135,6 +139,13 @@ class RotationPosterior:
         mean = np.append(best.errors[0, self.chain.free], best.log_floor)
         variance = np.diagonal(self.covariance[0])[6:]
         return Prior(mean, 1 / (widening**2 * variance))
+
+    def inverted(self, bases: Inverted) -> RotationPosterior:
+        """Describe the link as it is once the bits of these bases are inverted.
+
+        The counts behind it are left out: they were not inverted.
+        """
+        return replace(self, modes=seen_inverted(self.modes, bases), seen=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Give a JSON-able description, for storing; :meth:`from_dict` restores it."""
@@ -322,7 +333,8 @@ def _search(
     """Climb from many starts and keep the distinct modes, best first."""
     several = previous is None or len(previous.weights) > 1
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
-    probes = rng.uniform(span[0], span[1], size=(6, chain.channels))
+    shape = (-(-NUMBERS_PROBED // len(seen.reading)), chain.channels)
+    probes = rng.uniform(span[0], span[1], size=shape)
     climb = _begin(chain, seen, starts)
     _climb(chain, seen, climb, SCREENING_STEPS)
     climb = climb.keep(np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)])

@@ -18,6 +18,12 @@ counts tell most. It needs nothing of qkdctl but this package: drives go out, co
 
     study.optimize(objective, n_trials=30, callbacks=[StopWhenAligned(sampler, 0.002)])
     print(sampler.advice(study).setting)  # not study.best_trial: that is the luckiest, not the best
+
+A receiver that shows no more than a QBER tells what that is made of, in place of ``clicks``:
+
+        trial.set_user_attr("errors", errors)  # of both bases together, or [of Z, of X]
+        trial.set_user_attr("sifted", sifted)
+        trial.set_user_attr("photons", photons)  # detections that it took, all counted
 """
 
 from __future__ import annotations
@@ -34,6 +40,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from calibration import design, recollection
 from calibration.chain import Chain
+from calibration.inversion import BOTH_ALIKE, EVERY, NOTHING, Inverted
 from calibration.observations import Observations
 from calibration.parameters import Prior, TangentPrior
 from calibration.posterior import RotationPosterior
@@ -48,13 +55,16 @@ Array = NDArray[np.float64]
 
 FIRST_SETTINGS = 3
 GROWTH = 0.35
-"""Photons of the next setting as a share of all before: settings grow as a logarithm only."""
+"""Photons of the next setting as a share of all before: settings grow as a logarithm only. Less by
+the square root where a setting tells fewer than four numbers: then more settings are needed."""
 
 PAUSE_S = 600.0
 """Time between two trials, of a fibre that drifts, from which what came before is summed up."""
 
 FRESH_START_EVERY = 32
-"""Complete trials after which the search for modes starts anew, so that resuming is bounded."""
+"""Complete trials after which the search for modes starts anew, so that resuming is bounded: not
+where fewer than four numbers are told of a setting, since the mode of many such is too narrow to be
+found but by following it from the first few."""
 
 _FITTING, _DESIGNING = 1, 2
 
@@ -76,7 +86,10 @@ class Advice:
         modes: Explanations of the counts that still compete.
         chi2_per_dof: Misfit of the model; near 1 if it fits, and no claim is worth much above 4.
         misfit: Angle error per half turn assumed to explain a misfit, rad; 0 if the model fits.
-        posterior: All that is known, JSON-able; ``RotationPosterior.from_dict`` restores it.
+        posterior: All that is known, JSON-able; ``RotationPosterior.from_dict`` restores it. It
+            describes the link with the bits of ``inverted`` bases inverted.
+        inverted: Bases, of "Z" and "X", whose bits have to be inverted for that QBER; only with
+            ``may_invert``.
     """
 
     setting: dict[str, float]
@@ -92,6 +105,7 @@ class Advice:
     chi2_per_dof: float
     misfit: float
     posterior: dict[str, Any]
+    inverted: Inverted = NOTHING
 
     def is_within(self, target_excess: float) -> bool:
         """Tell whether the excess is below a target with a probability of 90 %."""
@@ -173,10 +187,12 @@ class RotationSampler(BaseSampler):
         start: Setting to measure first; by default the middle of all ranges, or a designed one if
             there is something to recall.
         z_share: Share of the sifted counts that are of basis Z, where trials tell both together.
+        may_invert: Whether the bits of a basis may be inverted in software, so that a setting is as
+            good where all bits of Z, X or both are wrong. Trials tell counts that are not inverted.
         seed: Fixes all suggestions.
 
     Raises:
-        ValueError: The space is not of that kind.
+        ValueError: The space is not of that kind, or an argument is out of range.
     """
 
     def __init__(
@@ -198,6 +214,7 @@ class RotationSampler(BaseSampler):
         drift_rad: float = 0.0,
         start: Mapping[str, float] | None = None,
         z_share: float = 0.5,
+        may_invert: bool = False,
         seed: int | None = None,
     ) -> None:
         self._space = dict(space)
@@ -221,13 +238,15 @@ class RotationSampler(BaseSampler):
                 centre_v=self._span.mean(axis=0),
                 prior=widths,
             )
+        if not 0 < z_share < 1:
+            raise ValueError(f"z_share is {z_share}, but must lie between 0 and 1")
         chain = chain if prior is None else chain.with_prior(prior)
         if len(self._drives) != chain.channels:
             raise ValueError(f"{len(self._drives)} channels for {chain.channels} retarders")
         self._learnt = learnt
         self._models = recollection.models(chain, recalled, learnt)
         self._first_photons, self._most_photons = first_photons, most_photons
-        self._drift_rad, self._z_share = drift_rad, z_share
+        self._drift_rad, self._z_share, self._may_invert = drift_rad, z_share, may_invert
         self._start = None if start is None else np.array([start[name] for name in self._drives])
         entropy = np.random.SeedSequence(seed).entropy
         self._seed = entropy if isinstance(entropy, int) else 0
@@ -251,7 +270,7 @@ class RotationSampler(BaseSampler):
         """
         rng = np.random.default_rng([self._seed, _DESIGNING, trial.number])
         seen = self._observe(study).seen
-        photons = self._next_photons(seen.cost)
+        photons = self._next_photons(seen)
         belief = self._believe(study)
         if trial.number == 0 and self._start is not None:
             setting = self._start
@@ -311,7 +330,8 @@ class RotationSampler(BaseSampler):
             modes=len(posterior.weights),
             chi2_per_dof=posterior.chi2_per_dof,
             misfit=posterior.misfit,
-            posterior=posterior.to_dict(),
+            posterior=posterior.inverted(best.inverted).to_dict(),
+            inverted=best.inverted,
         )
 
     def _observe(self, study: Study) -> _Session:
@@ -368,9 +388,10 @@ class RotationSampler(BaseSampler):
         if not numbers and belief is None and isinstance(session.models[0].prior, TangentPrior):
             belief = self._update(study.study_name, session, 0, None)
         done = len(belief.numbers) if belief is not None else 0
-        fresh = max(len(numbers) // FRESH_START_EVERY * FRESH_START_EVERY, FIRST_SETTINGS)
+        every = FRESH_START_EVERY if len(session.seen.reading) >= 4 else len(numbers) + 1
+        fresh = max(len(numbers) // every * every, FIRST_SETTINGS)
         for count in range(max(min(fresh, len(numbers)), done + 1), len(numbers) + 1):
-            anew = count <= FIRST_SETTINGS or count % FRESH_START_EVERY == 0
+            anew = count <= FIRST_SETTINGS or count % every == 0
             former = None if anew else belief
             belief = self._update(study.study_name, session, count, former)
         self._belief = belief
@@ -393,12 +414,19 @@ class RotationSampler(BaseSampler):
             reference=previous_setting,
         )
         model += former.model if former is not None else 0
-        best = design.recommend(posterior, rng, self._span, previous_setting)
+        targets = self._targets(then)
+        best = design.recommend(posterior, rng, self._span, previous_setting, targets)
         is_recalled = isinstance(models[model].prior, TangentPrior)
         return _Belief(study_name, numbers, model, is_recalled, posterior, best)
 
-    def _next_photons(self, photons: float) -> int:
-        wanted = np.clip(GROWTH * photons, self._first_photons, self._most_photons)
+    def _targets(self, seen: Observations) -> tuple[Inverted, ...]:
+        if not self._may_invert:
+            return (NOTHING,)
+        return BOTH_ALIKE if seen.hides_turns else EVERY
+
+    def _next_photons(self, seen: Observations) -> int:
+        growth = GROWTH * np.sqrt(min(len(seen.reading) / 4, 1))
+        wanted = np.clip(growth * seen.cost, self._first_photons, self._most_photons)
         if self._dwell is not None:
             allowed = self._space[self._dwell]
             if isinstance(allowed, IntDistribution):

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from calibration.bench import refuse_unusable
-from calibration.clicks import Clicks, Window
+from calibration.clicks import Window
 
 T = TypeVar("T")
 
@@ -32,6 +32,9 @@ CLICKS = "clicks"
 
 TIME = "time_s"
 """User attribute of a complete trial: when it ended, s, by the clock of the record."""
+
+PHOTONS = "photons"
+"""User attribute of a trial of this run: detections that its window cost, all counted."""
 
 # Optuna announces every study on stderr otherwise; the daemon has a log of its own.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -220,7 +223,7 @@ class Trials:
             return
         clicks = None if window is None else window.signal
         told = clicks if is_usable else None
-        is_recorded = False
+        is_told = False
         try:
             if asked.is_recorded:
                 await self._log.finish(
@@ -230,10 +233,10 @@ class Trials:
                     None if told is None else told.qber.value,
                     None if clicks is None else clicks.table,
                 )
-                is_recorded = True
+                is_told = told is not None
         finally:
             # What the record does not hold, the study must not know either.
-            known = told if is_recorded else None
+            known = window if is_told else None
             await asyncio.to_thread(self._tell, asked.trial, known, self._log.now_s())
 
     def _ask(self, asked: _Asked, at: Params | None) -> Params:
@@ -244,13 +247,14 @@ class Trials:
         asked.number = self._first_number + trial.number
         return {name: _suggest(trial, name, allowed) for name, allowed in self._space.items()}
 
-    def _tell(self, trial: Trial, clicks: Clicks | None, time_s: float) -> None:
-        if clicks is None:
+    def _tell(self, trial: Trial, window: Window | None, time_s: float) -> None:
+        if window is None:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            trial.set_user_attr(CLICKS, clicks.table.tolist())
+            trial.set_user_attr(CLICKS, window.signal.table.tolist())
+            trial.set_user_attr(PHOTONS, max(window.photons, window.signal.photons))
             trial.set_user_attr(TIME, time_s)
-            self.study.tell(trial, clicks.qber.value)
+            self.study.tell(trial, window.signal.qber.value)
 
     def _fits(self, trial: PastTrial) -> bool:
         return (

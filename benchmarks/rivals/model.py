@@ -20,6 +20,9 @@ SETTINGS, PHOTONS = 18, 25_000
 """The sampler goes on until it has had both, long after it claims the target, so that it shows
 whether it stays there; but never beyond MOST_SETTINGS."""
 
+POOLED_PHOTONS = 60_000
+"""The same where only a pooled QBER is told: it takes more."""
+
 MOST_SETTINGS = 60
 MOST_PHOTONS = 20_000
 TARGET_EXCESS = 0.002
@@ -53,12 +56,14 @@ def _align(link: Link, seed: int, recalled: Recollection | None) -> Advice:
         seed=seed,
     )
     study = optuna.create_study(sampler=sampler)
-    while _goes_on(link):
+    enough = PHOTONS
+    while _goes_on(link, enough):
         trial = study.ask(space)
         drives = {name: trial.params[name] for name in _limits(link)}
         before = link.photons
         reading = link.count(list(drives.values()), trial.params["n_photons"])
         if reading.table is None:
+            enough = POOLED_PHOTONS
             trial.set_user_attr("sifted", reading.sifted)
             trial.set_user_attr("errors", reading.errors)
         else:
@@ -152,8 +157,8 @@ def _limits(link: Link) -> dict[str, tuple[float, float]]:
     return {f"drive{k}": limits for k, limits in enumerate(zip(low, high, strict=True), start=1)}
 
 
-def _goes_on(link: Link) -> bool:
-    is_short = link.settings < SETTINGS or link.photons < PHOTONS
+def _goes_on(link: Link, photons: int) -> bool:
+    is_short = link.settings < SETTINGS or link.photons < photons
     return is_short and link.settings < MOST_SETTINGS
 
 

@@ -154,6 +154,17 @@ def test_nothing_is_claimed_before_the_first_settings_are_measured() -> None:
     assert [np.isfinite(step.excess_q90) for step in steps][:4] == [False, False, True, True]
 
 
+def test_ours_reads_a_pooled_qber(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "SETTINGS", 4)
+    monkeypatch.setattr(model, "POOLED_PHOTONS", 0)
+    link = alignment.CASES["pooled-only"].link(1, budget_photons=10_000)
+
+    steps = follow(model.sampler_alone, link, 1)
+
+    assert [step.settings for step in steps] == [1, 2, 3, 4]
+    assert np.isfinite(steps[-1].excess_q90)
+
+
 def test_the_stage_recommends_once_and_pays_for_its_verification() -> None:
     link = alignment.CASES["matched"].link(1, budget_photons=100_000)
 

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from calibration import rotation
 from calibration.design import EXCESS_PER_SQUARE_ANGLE, expected_gain, next_setting, recommend
+from calibration.inversion import EVERY, Inverted, half_turn
 from calibration.posterior import RotationPosterior
 from calibration.retarders import RetarderChain
 
@@ -84,6 +87,31 @@ def test_what_is_not_counted_promises_nothing() -> None:
     seen = 0.5 + 0.5 * remaining[None, :, [0, 1, 2, 0]]
 
     assert expected_gain(remaining, seen, np.zeros(4))[0] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("inverted", [("Z",), ("X",), ("Z", "X")])
+def test_bits_are_inverted_where_limits_leave_nothing_better(inverted: Inverted) -> None:
+    span, middle = 0.1 * SPAN_V, np.zeros((1, 4))
+    known = posterior(1e-4)
+    there = half_turn(inverted) @ CHAIN.rotation(known.modes, middle)[0, 0].T
+    known = replace(known, modes=replace(known.modes, receiver=there @ known.modes.receiver))
+
+    stubborn = recommend(known, np.random.default_rng(3), span)
+    best = recommend(known, np.random.default_rng(3), span, targets=EVERY)
+
+    assert stubborn.excess.mean() > 0.1
+    assert best.inverted == best.aim_inverted == inverted
+    assert best.excess.mean() < 1e-6
+    assert best.reachable < 1e-6
+
+
+def test_no_setting_is_worse_for_being_allowed_to_invert() -> None:
+    known = posterior(0.02)
+    former = recommend(known, np.random.default_rng(3), SPAN_V)
+
+    best = recommend(known, np.random.default_rng(3), SPAN_V, former.setting, EVERY)
+
+    assert best.excess.mean() <= 1.02 * former.excess.mean()
 
 
 def test_the_next_setting_lies_within_the_limits() -> None:

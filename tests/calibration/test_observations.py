@@ -77,10 +77,18 @@ def test_both_predictions_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "hides"), [(POOLED_ONLY, True), (Z_AND_X, False), (slice(4), False)]
+    ("rows", "z_share", "hides"),
+    [
+        (POOLED_ONLY, 0.5, True),
+        (POOLED_ONLY, 0.9, False),
+        (Z_AND_X, 0.5, False),
+        (slice(4), 0.5, False),
+    ],
 )
-def test_only_a_pooled_qber_hides_a_turn_about_s3(rows: list[int] | slice, hides: bool) -> None:
-    seen, at = observe(rows), parameters(1)
+def test_only_a_pooled_qber_hides_a_turn_about_s3(
+    rows: list[int] | slice, z_share: float, hides: bool
+) -> None:
+    seen, at = observe(rows, z_share=z_share), parameters(1)
     turn = rotation.exp(np.array([0.0, 0.0, 0.8]))
     turned = replace(at, fibre=at.fibre @ turn.T, receiver=turn @ at.receiver)
 

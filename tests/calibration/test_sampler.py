@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from benchmarks.twin import HALF_WAVE_V, Twin
 from calibration.clicks import Clicks
+from calibration.inversion import exchanged
 from calibration.posterior import RotationPosterior
 from calibration.recollection import Recollection
 from calibration.sampler import GROWTH, RotationSampler, StopWhenAligned
@@ -53,6 +54,17 @@ def measure(study: Study, twin: Twin, time_s: float | None = None) -> dict[str, 
     return dict(trial.params)
 
 
+def tell_pooled(study: Study, twin: Twin) -> dict[str, Any]:
+    """Run one trial of which no more than the QBER of both bases together is told."""
+    trial = study.ask(SPACE)
+    clicks = Clicks(twin.measure(volts(trial.params), trial.params["n_photons"]))
+    trial.set_user_attr("sifted", clicks.sifted)
+    trial.set_user_attr("errors", clicks.errors)
+    trial.set_user_attr("photons", clicks.photons)
+    study.tell(trial, clicks.qber.value)
+    return dict(trial.params)
+
+
 def refed(study: Study, sampler: RotationSampler) -> Study:
     """Feed a study's trials to a fresh study, as after a restart."""
     fresh = make_study(sampler)
@@ -81,6 +93,122 @@ def test_a_random_fibre_is_aligned_within_a_few_thousand_photons(
     assert advice.photons < 10_000
     assert advice.modes == 1
     assert advice.predicted_qber == pytest.approx(twin.floor, abs=0.004)
+
+
+def test_a_pooled_qber_is_enough_to_align_a_random_fibre() -> None:
+    twin, sampler = Twin(4), make_sampler()
+    study = make_study(sampler)
+    while len(study.trials) < 5 or not sampler.advice(study).is_within(0.02):
+        tell_pooled(study, twin)
+
+    assert twin.excess(volts(sampler.advice(study).setting)) < 0.04
+    assert len(study.trials) < 25
+    assert sampler.advice(study).photons < 15_000
+
+
+def test_dwell_counts_detections_that_are_not_told() -> None:
+    twin, study, spent = Twin(4), make_study(make_sampler(first_photons=1000)), 0
+    for _ in range(6):
+        asked = tell_pooled(study, twin)["n_photons"]
+        assert asked == max(1000, round(GROWTH / 2 * spent))
+        spent += study.trials[-1].user_attrs["photons"]
+
+
+def test_the_mode_of_pooled_counts_is_followed_from_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def advised() -> dict[str, float]:
+        sampler, twin = make_sampler(), Twin(4)
+        study = make_study(sampler)
+        for _ in range(5):
+            tell_pooled(study, twin)
+        return sampler.advice(study).setting
+
+    followed = advised()
+    monkeypatch.setattr("calibration.sampler.FRESH_START_EVERY", 4)
+
+    assert advised() == followed
+
+
+@dataclass(frozen=True)
+class Confined:
+    """How a bench whose limits hardly reach alignment was aligned."""
+
+    inverted: tuple[str, ...]
+    travel_v: float
+    qber: float
+    predicted_qber: float
+    posterior: RotationPosterior
+    table: NDArray[np.int64]
+    setting: NDArray[np.float64]
+
+
+def align_confined(*, may_invert: bool) -> Confined:
+    twin = Twin(2)
+    space: dict[str, BaseDistribution] = {
+        **{name: FloatDistribution(-0.8, 0.8) for name in VOLTAGES},
+        "n_photons": IntDistribution(10, 100_000, log=True),
+    }
+    sampler = RotationSampler(space, half_wave_v=HALF_WAVE_V, seed=2, may_invert=may_invert)
+    study = make_study(sampler)
+    for _ in range(8):
+        trial = study.ask(space)
+        table = twin.measure(volts(trial.params), trial.params["n_photons"])
+        trial.set_user_attr("clicks", table.tolist())
+        study.tell(trial, 0.1)
+    advice = sampler.advice(study)
+    setting = volts(advice.setting)
+    table = exchanged(twin.measure(setting, 20_000), advice.inverted)
+    return Confined(
+        inverted=advice.inverted,
+        travel_v=float(np.abs(setting).sum()),
+        qber=Clicks(table).qber.value,
+        predicted_qber=advice.predicted_qber,
+        posterior=RotationPosterior.from_dict(advice.posterior),
+        table=table,
+        setting=setting,
+    )
+
+
+@pytest.fixture(scope="module")
+def confined() -> Confined:
+    return align_confined(may_invert=True)
+
+
+def test_inverted_bits_align_a_bench_whose_limits_do_not(confined: Confined) -> None:
+    stubborn = align_confined(may_invert=False)
+
+    assert stubborn.qber > 0.04
+    assert stubborn.inverted == ()
+    assert confined.qber < 0.02
+    assert confined.inverted == ("Z",)
+    assert confined.travel_v < stubborn.travel_v
+
+
+def test_the_prediction_is_that_of_the_inverted_bits(confined: Confined) -> None:
+    predicted = confined.posterior.chain.error_probability(
+        confined.posterior.modes[:1], confined.setting[None]
+    )
+
+    n, k = Clicks(confined.table).by_basis()
+    assert confined.predicted_qber == pytest.approx(confined.qber, abs=0.01)
+    assert np.abs(predicted[0, 0] - k / n).max() < 0.1
+
+
+def test_a_pooled_qber_tells_only_both_bases_inverted_alike() -> None:
+    twin, sampler = Twin(2), make_sampler(may_invert=True)
+    study = make_study(sampler)
+    inverted = set()
+    for _ in range(5):
+        tell_pooled(study, twin)
+        inverted.add(sampler.advice(study).inverted)
+
+    assert inverted <= {(), ("Z", "X")}
+
+
+def test_a_share_of_counts_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="z_share is 1, but must lie between 0 and 1"):
+        make_sampler(z_share=1)
 
 
 def test_advice_counts_the_photons_of_all_trials(

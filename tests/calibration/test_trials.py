@@ -18,6 +18,7 @@ from calibration.bench import UnusableWindowError
 from calibration.clicks import Window
 from calibration.trials import (
     CLICKS,
+    PHOTONS,
     MemoryTrialLog,
     Params,
     PastTrial,
@@ -134,6 +135,7 @@ async def test_a_complete_trial_tells_the_sampler_qber_and_counts() -> None:
     (trial,) = trials.complete()
     assert trial.value == 0.03
     assert trial.user_attrs[CLICKS] == TABLE.tolist()
+    assert trial.user_attrs[PHOTONS] == TABLE.sum()
 
 
 async def test_a_trial_at_given_parameters_does_not_ask_the_sampler() -> None:
