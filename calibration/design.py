@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import kinematics, rotation
+from calibration.chain import Chain
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
 
@@ -21,6 +22,19 @@ STARTS_TRIED = 2
 ANYWHERE = 20
 NEARBY_HALF_TURNS = (0.02, 0.04, 0.08, 0.16, 0.32)
 NEARBY_EACH = 5
+
+REFINING_HALF_TURNS = (0.1, 0.05)
+LEADERS = 4
+AROUND_EACH = 8
+"""The best candidates are improved in rounds of random steps, so many from each."""
+
+FIRST_DRAWS = 16
+FIRST_CANDIDATES = 30
+
+POLISHING_STEPS = 3
+NEARLY_ALIGNED_RAD = 1.0
+POLISHING_DAMPING = 1e-3
+"""Relative to the mean over the channels; for directions in which nothing changes."""
 
 HEADROOM = 0.05
 """Share of a channel's range at either end in which nothing is recommended."""
@@ -65,7 +79,9 @@ def recommend(
     span: Array,
     previous_setting: Array | None = None,
 ) -> Recommendation:
-    """Choose the setting of lowest posterior-mean excess among those that align some sample.
+    """Choose the setting of lowest posterior-mean excess.
+
+    Among those that align some sample, and what the best of them becomes for all samples together.
 
     Args:
         posterior: What is known.
@@ -91,6 +107,11 @@ def recommend(
         solutions = np.concatenate([solutions, previous_setting[None]])
         repeated = np.append(repeated, 0)
     expected = posterior.chain.excess(samples, solutions).mean(axis=0)
+    first = int(np.argmin(expected))
+    polished = _polish(posterior.chain, samples, solutions[first], span)
+    solutions = np.concatenate([solutions, polished])
+    repeated = np.append(repeated, np.full(len(polished), repeated[first]))
+    expected = np.append(expected, posterior.chain.excess(samples, polished).mean(axis=0))
     setting = solutions[np.argmin(expected)]
     reachable = posterior.chain.excess(tried[repeated], solutions[:, None])[:, 0]
     worthy = reachable <= reachable.min() + OUT_OF_REACH * expected.min()
@@ -104,6 +125,33 @@ def recommend(
         aim=solutions[aim],
         reachable=float(reachable[aim]),
     )
+
+
+def _polish(chain: Chain, samples: Parameters, setting: Array, span: Array) -> Array:
+    """Take Gauss-Newton steps towards the least mean excess over the samples nearly aligned.
+
+    What aligns one sample, even the best mode, is not what is best for all of them.
+
+    Returns:
+        Settings on the way, shape ``(n, K)``.
+    """
+    path = np.empty((0, chain.channels))
+    for _ in range(POLISHING_STEPS):
+        controller, axes = chain.actuator_axes(samples, setting[None])
+        behind = samples.receiver @ controller[:, 0]
+        left = rotation.log(behind @ samples.fibre)
+        near = np.linalg.norm(left, axis=-1) < NEARLY_ALIGNED_RAD
+        if not np.any(near):
+            break
+        effect = behind[near] @ np.swapaxes(axes[near, 0], -1, -2)
+        weighted = np.swapaxes(effect, -1, -2) * EXCESS_PER_SQUARE_ANGLE
+        slope = (weighted @ left[near, :, None]).mean(axis=0)[:, 0]
+        curvature = (weighted @ effect).mean(axis=0)
+        damping = POLISHING_DAMPING * np.trace(curvature) * np.eye(chain.channels)
+        step_rad = -np.linalg.solve(curvature + damping, slope)
+        setting = np.clip(setting + step_rad * chain.half_turn / np.pi, *span)
+        path = np.append(path, setting[None], axis=0)
+    return path
 
 
 def _with_headroom(span: Array, half_turn: Array) -> Array:
@@ -138,12 +186,51 @@ def next_setting(
     Returns:
         Drives, shape ``(K,)``.
     """
-    candidates = _candidates(best, rng, span, posterior.chain.half_turn)
-    predicted = posterior.chain.error_probability(best.samples, candidates)
-    predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
-    remaining = posterior.chain.rotation(best.samples, best.aim[None])[:, 0]
-    gain = expected_gain(rotation.log(remaining), predicted, counts.ravel())
+    chain = posterior.chain
+    remaining = rotation.log(chain.rotation(best.samples, best.aim[None])[:, 0])
+
+    def gain_at(candidates: Array) -> Array:
+        predicted = chain.error_probability(best.samples, candidates)
+        predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
+        return expected_gain(remaining, predicted, counts.ravel())
+
+    candidates = _candidates(best, rng, span, chain.half_turn)
+    gain = gain_at(candidates)
+    for reach in REFINING_HALF_TURNS:
+        leading = candidates[np.argsort(-gain)[:LEADERS]]
+        around = np.repeat(leading, AROUND_EACH, axis=0)
+        around = around + reach * chain.half_turn * rng.normal(size=around.shape)
+        around = np.clip(around, *span)
+        candidates, gain = np.concatenate([candidates, around]), np.append(gain, gain_at(around))
     chosen: Array = candidates[np.argmax(gain)]
+    return chosen
+
+
+def first_setting(
+    chain: Chain, measured: Array, rng: np.random.Generator, span: Array, counts: Array
+) -> Array:
+    """Choose a setting before there is a posterior: the one that is expected to tell most.
+
+    The determinant of the Fisher information, averaged over draws from the prior.
+
+    Args:
+        chain: The model and its prior.
+        measured: Settings measured so far, shape ``(M, K)``.
+        rng: For draws and candidates.
+        span: Lowest and highest drives, shape ``(2, K)``.
+        counts: Counts to expect in each of the four binomials at each setting, shape ``(2, 2)``.
+
+    Returns:
+        Drives, shape ``(K,)``.
+    """
+    draws = chain.draw(rng, FIRST_DRAWS)
+    candidates = rng.uniform(span[0], span[1], size=(FIRST_CANDIDATES, chain.channels))
+    probability, slope = chain.linearise(draws, np.concatenate([measured, candidates]))
+    weight = counts.ravel() / (probability * (1 - probability))
+    information = (slope * weight[..., None, :]) @ np.swapaxes(slope, -1, -2)
+    known = np.diag(chain.log_prior(draws)[2]) + information[:, : len(measured)].sum(axis=1)
+    after = known[:, None] + information[:, len(measured) :]
+    chosen: Array = candidates[np.argmax(np.linalg.slogdet(after)[1].mean(axis=0))]
     return chosen
 
 

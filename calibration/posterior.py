@@ -26,8 +26,11 @@ MODELS: dict[str, type[Chain]] = {each.kind: each for each in (RetarderChain, Wa
 STARTS = 100
 """Draws from the prior while several modes survive."""
 
-STARTS_WITH_ONE_MODE = 20
-"""Draws from the prior, as an insurance, once a single mode is left."""
+STARTS_WITH_ONE_MODE = 10
+"""Draws from the prior, as an insurance, once all but one mode are hardly possible."""
+
+HARDLY_POSSIBLE = 0.01
+"""Probability of all modes but the best."""
 
 SCREENING_STEPS = 8
 FINAL_STEPS = 40
@@ -362,7 +365,7 @@ def _search(
     previous: RotationPosterior | None,
 ) -> _Climb:
     """Climb from many starts and keep the distinct modes, best first."""
-    several = previous is None or len(previous.weights) > 1
+    several = previous is None or previous.weights[0] < 1 - HARDLY_POSSIBLE
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
     probes = rng.uniform(span[0], span[1], size=(6, chain.channels))
     climb = _begin(chain, seen, starts)

@@ -232,7 +232,9 @@ class RotationSampler(BaseSampler):
         elif trial.number == 0:
             setting = self._start
         else:
-            setting = rng.uniform(*self._span)
+            setting = design.first_setting(
+                self._chain, seen.drives, rng, self._span, photons * seen.shares
+            )
         suggestion: dict[str, Any] = self._named(setting)
         if self._dwell is not None:
             suggestion[self._dwell] = photons
