@@ -34,7 +34,11 @@ FIRST_CANDIDATES = 30
 POLISHING_STEPS = 3
 NEARLY_ALIGNED_RAD = 1.0
 POLISHING_DAMPING = 1e-3
-"""Relative to the mean over the channels; for directions in which nothing changes."""
+"""Relative to the sum over the channels; for directions in which nothing changes."""
+
+WORTH_LEAVING = 0.8
+"""Share of the excess expected where the former recommendation leads to, below which another
+setting is recommended: what was measured so far tells most about the former one's surroundings."""
 
 HEADROOM = 0.05
 """Share of a channel's range at either end in which nothing is recommended."""
@@ -103,15 +107,17 @@ def recommend(
     solutions, _ = kinematics.align(
         posterior.chain, tried[repeated], starts.reshape(len(repeated), -1), span
     )
-    if previous_setting is not None:
-        solutions = np.concatenate([solutions, previous_setting[None]])
-        repeated = np.append(repeated, 0)
     expected = posterior.chain.excess(samples, solutions).mean(axis=0)
-    first = int(np.argmin(expected))
-    polished = _polish(posterior.chain, samples, solutions[first], span)
-    solutions = np.concatenate([solutions, polished])
-    repeated = np.append(repeated, np.full(len(polished), repeated[first]))
-    expected = np.append(expected, posterior.chain.excess(samples, polished).mean(axis=0))
+    origin = int(np.argmin(expected))
+    polished = [_polish(posterior.chain, samples, solutions[origin], span)]
+    if previous_setting is not None:
+        polished.append(_polish(posterior.chain, samples, previous_setting, span))
+    solutions = np.concatenate([solutions, *polished])
+    added = len(solutions) - len(expected)
+    repeated = np.append(repeated, np.full(added, repeated[origin]))
+    expected = np.append(expected, posterior.chain.excess(samples, solutions[-added:]).mean(axis=0))
+    if previous_setting is not None:
+        expected[-len(polished[-1]) :] *= WORTH_LEAVING
     setting = solutions[np.argmin(expected)]
     reachable = posterior.chain.excess(tried[repeated], solutions[:, None])[:, 0]
     worthy = reachable <= reachable.min() + OUT_OF_REACH * expected.min()
@@ -133,9 +139,9 @@ def _polish(chain: Chain, samples: Parameters, setting: Array, span: Array) -> A
     What aligns one sample, even the best mode, is not what is best for all of them.
 
     Returns:
-        Settings on the way, shape ``(n, K)``.
+        Settings on the way, the first one included, shape ``(n, K)``.
     """
-    path = np.empty((0, chain.channels))
+    path = setting[None]
     for _ in range(POLISHING_STEPS):
         controller, axes = chain.actuator_axes(samples, setting[None])
         behind = samples.receiver @ controller[:, 0]

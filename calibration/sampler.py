@@ -51,7 +51,7 @@ TIME_ATTRIBUTE = "time_s"
 """User attribute of a trial, needed only with a drift: when it was measured, s, any clock."""
 
 FIRST_SETTINGS = 3
-GROWTH = 0.35
+GROWTH = 0.3
 """Photons of the next setting as a share of all before: settings grow as a logarithm only."""
 
 FRESH_START_EVERY = 32
