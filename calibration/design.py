@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import kinematics, rotation
+from calibration.chain import Chain
 from calibration.inversion import NOTHING, Inverted, half_turn, seen_inverted
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
@@ -23,6 +24,23 @@ STARTS_TRIED = 2
 ANYWHERE = 20
 NEARBY_HALF_TURNS = (0.02, 0.04, 0.08, 0.16, 0.32)
 NEARBY_EACH = 5
+
+REFINING_HALF_TURNS = (0.1, 0.05)
+LEADERS = 4
+AROUND_EACH = 8
+"""The best candidates are improved in rounds of random steps, so many from each."""
+
+FIRST_DRAWS = 16
+FIRST_CANDIDATES = 30
+
+POLISHING_STEPS = 3
+NEARLY_ALIGNED_RAD = 1.0
+POLISHING_DAMPING = 1e-3
+"""Relative to the sum over the channels; for directions in which nothing changes."""
+
+WORTH_LEAVING = 0.8
+"""Share of the excess expected where the former recommendation leads to, below which another
+setting is recommended: what was measured so far tells most about the former one's surroundings."""
 
 HEADROOM = 0.05
 """Share of a channel's range at either end in which nothing is recommended."""
@@ -72,7 +90,9 @@ def recommend(
     previous_setting: Array | None = None,
     targets: Sequence[Inverted] = (NOTHING,),
 ) -> Recommendation:
-    """Choose the setting of lowest posterior-mean excess among those that align some sample.
+    """Choose the setting of lowest posterior-mean excess.
+
+    Among those that align some sample, and what the best of them becomes for all samples together.
 
     Args:
         posterior: What is known.
@@ -99,10 +119,21 @@ def recommend(
     ]
     solutions = np.concatenate(found)
     repeated = np.tile(repeated, len(targets))
+    expected, target = _least_expected(chain, samples, solutions, targets)
+    origin = int(np.argmin(expected))
+    aligned = seen_inverted(samples, targets[target[origin]])
+    polished = [_polish(chain, aligned, solutions[origin], span)]
     if previous_setting is not None:
-        solutions = np.concatenate([solutions, previous_setting[None]])
-        repeated = np.append(repeated, 0)
-    expected, target = _least_expected(posterior, samples, solutions, targets)
+        _, before = _least_expected(chain, samples, previous_setting[None], targets)
+        aligned = seen_inverted(samples, targets[before[0]])
+        polished.append(_polish(chain, aligned, previous_setting, span))
+    added = np.concatenate(polished)
+    of_added = _least_expected(chain, samples, added, targets)
+    solutions = np.concatenate([solutions, added])
+    repeated = np.append(repeated, np.full(len(added), repeated[origin]))
+    expected, target = np.append(expected, of_added[0]), np.append(target, of_added[1])
+    if previous_setting is not None:
+        expected[-len(polished[-1]) :] *= WORTH_LEAVING
     best = int(np.argmin(expected))
     reachable = np.min(
         [
@@ -129,15 +160,42 @@ def recommend(
 
 
 def _least_expected(
-    posterior: RotationPosterior,
+    chain: Chain,
     samples: Parameters,
     settings: Array,
     targets: Sequence[Inverted],
 ) -> tuple[Array, NDArray[np.intp]]:
     """Tell the least posterior-mean excess at each setting, and with which target, ``(C,)``."""
-    excess = [posterior.chain.excess(seen_inverted(samples, each), settings) for each in targets]
+    excess = [chain.excess(seen_inverted(samples, each), settings) for each in targets]
     expected = np.mean(excess, axis=1)
     return expected.min(axis=0), expected.argmin(axis=0)
+
+
+def _polish(chain: Chain, samples: Parameters, setting: Array, span: Array) -> Array:
+    """Take Gauss-Newton steps towards the least mean excess over the samples nearly aligned.
+
+    What aligns one sample, even the best mode, is not what is best for all of them.
+
+    Returns:
+        Settings on the way, the first one included, shape ``(n, K)``.
+    """
+    path = setting[None]
+    for _ in range(POLISHING_STEPS):
+        controller, axes = chain.actuator_axes(samples, setting[None])
+        behind = samples.receiver @ controller[:, 0]
+        left = rotation.log(behind @ samples.fibre)
+        near = np.linalg.norm(left, axis=-1) < NEARLY_ALIGNED_RAD
+        if not np.any(near):
+            break
+        effect = behind[near] @ np.swapaxes(axes[near, 0], -1, -2)
+        weighted = np.swapaxes(effect, -1, -2) * EXCESS_PER_SQUARE_ANGLE
+        slope = (weighted @ left[near, :, None]).mean(axis=0)[:, 0]
+        curvature = (weighted @ effect).mean(axis=0)
+        damping = POLISHING_DAMPING * np.trace(curvature) * np.eye(chain.channels)
+        step_rad = -np.linalg.solve(curvature + damping, slope)
+        setting = np.clip(setting + step_rad * chain.half_turn / np.pi, *span)
+        path = np.append(path, setting[None], axis=0)
+    return path
 
 
 def _with_headroom(span: Array, half_turn: Array) -> Array:
@@ -175,16 +233,62 @@ def next_setting(
     Returns:
         Drives, shape ``(K,)``.
     """
-    candidates = _candidates(best, rng, span, posterior.chain.half_turn)
-    predicted = posterior.chain.error_probability(best.samples, candidates)
-    predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
-    if reading is not None:
-        predicted = predicted @ reading.T
-    remaining = (
-        half_turn(best.aim_inverted) @ posterior.chain.rotation(best.samples, best.aim[None])[:, 0]
-    )
-    gain = expected_gain(rotation.log(remaining), predicted, counts)
+    chain = posterior.chain
+    left = half_turn(best.aim_inverted) @ chain.rotation(best.samples, best.aim[None])[:, 0]
+    remaining = rotation.log(left)
+
+    def gain_at(candidates: Array) -> Array:
+        predicted = chain.error_probability(best.samples, candidates)
+        predicted = np.swapaxes(predicted.reshape(*predicted.shape[:2], 4), 0, 1)
+        if reading is not None:
+            predicted = predicted @ reading.T
+        return expected_gain(remaining, predicted, counts)
+
+    candidates = _candidates(best, rng, span, chain.half_turn)
+    gain = gain_at(candidates)
+    for reach in REFINING_HALF_TURNS:
+        leading = candidates[np.argsort(-gain)[:LEADERS]]
+        around = np.repeat(leading, AROUND_EACH, axis=0)
+        around = around + reach * chain.half_turn * rng.normal(size=around.shape)
+        around = np.clip(around, *span)
+        candidates, gain = np.concatenate([candidates, around]), np.append(gain, gain_at(around))
     chosen: Array = candidates[np.argmax(gain)]
+    return chosen
+
+
+def first_setting(
+    chain: Chain,
+    measured: Array,
+    rng: np.random.Generator,
+    span: Array,
+    counts: Array,
+    reading: Array | None = None,
+) -> Array:
+    """Choose a setting before there is a posterior: the one that is expected to tell most.
+
+    The determinant of the Fisher information, averaged over draws from the prior.
+
+    Args:
+        chain: The model and its prior.
+        measured: Settings measured so far, shape ``(M, K)``.
+        rng: For draws and candidates.
+        span: Lowest and highest drives, shape ``(2, K)``.
+        counts: Counts to expect of each number at each setting, shape ``(R,)``.
+        reading: What the numbers read, shape ``(R, 4)``; by default the four binomials themselves.
+
+    Returns:
+        Drives, shape ``(K,)``.
+    """
+    draws = chain.draw(rng, FIRST_DRAWS)
+    candidates = rng.uniform(span[0], span[1], size=(FIRST_CANDIDATES, chain.channels))
+    probability, slope = chain.linearise(draws, np.concatenate([measured, candidates]))
+    if reading is not None:
+        probability, slope = probability @ reading.T, slope @ reading.T
+    weight = counts / (probability * (1 - probability))
+    information = (slope * weight[..., None, :]) @ np.swapaxes(slope, -1, -2)
+    known = chain.log_prior(draws)[2] + information[:, : len(measured)].sum(axis=1)
+    after = known[:, None] + information[:, len(measured) :]
+    chosen: Array = candidates[np.argmax(np.linalg.slogdet(after)[1].mean(axis=0))]
     return chosen
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,15 @@ MODELS: dict[str, type[Chain]] = {
 STARTS = 100
 """Draws from the prior while several modes survive."""
 
-STARTS_WITH_ONE_MODE = 20
-"""Draws from the prior, as an insurance, once a single mode is left."""
+STARTS_WITH_ONE_MODE = 10
+"""Draws from the prior, as an insurance, once all but one mode are hardly possible."""
+
+HARDLY_POSSIBLE = 0.01
+"""Probability of all modes but the best."""
 
 SCREENING_STEPS = 8
-FINAL_STEPS = 40
-CONVERGED_NATS = 1e-3
+FINAL_STEPS = 25
+CONVERGED_NATS = 1e-2
 LARGEST_STEP_RAD = 1.0
 MODE_WINDOW_NATS = 12.0
 LARGEST_HOPE = 5.0
@@ -54,7 +58,7 @@ MOST_MODES = 40
 PROPOSALS_PER_SAMPLE = 2
 """Draws from the Gaussians, at most, for one that the counts do not contradict."""
 
-PROPOSALS_AT_ONCE = 128
+PROPOSALS_AT_ONCE = 256
 
 GAUGE_PRECISION = 1e4
 """Precision, rad^-2, that holds a turn about which the counts say nothing: were it left as free as
@@ -116,6 +120,10 @@ class RotationPosterior:
         order = np.lexsort((np.where(rejected, -log_accepted, 0.0), rejected))
         return Parameters.concatenate(drawn)[order[:count]]
 
+    @cached_property
+    def _roots(self) -> Array:
+        return np.linalg.cholesky(self.covariance)
+
     def _propose(
         self, rng: np.random.Generator, count: int
     ) -> tuple[Parameters, NDArray[np.intp], Array]:
@@ -125,7 +133,7 @@ class RotationPosterior:
         tangent = np.empty_like(normal)
         for mode in np.unique(chosen):
             its = chosen == mode
-            tangent[its] = normal[its] @ np.linalg.cholesky(self.covariance[mode]).T
+            tangent[its] = normal[its] @ self._roots[mode].T
         samples = self.chain.step(self.modes[chosen], tangent)
         return samples, chosen, -0.5 * np.sum(normal**2, axis=-1)
 
@@ -331,15 +339,15 @@ def _search(
     previous: RotationPosterior | None,
 ) -> _Climb:
     """Climb from many starts and keep the distinct modes, best first."""
-    several = previous is None or len(previous.weights) > 1
+    several = previous is None or previous.weights[0] < 1 - HARDLY_POSSIBLE
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
     shape = (-(-NUMBERS_PROBED // len(seen.reading)), chain.channels)
     probes = rng.uniform(span[0], span[1], size=shape)
-    climb = _begin(chain, seen, starts)
+    known = [] if previous is None else [previous.modes]
+    climb = _begin(chain, seen, Parameters.concatenate([starts, *known]))
     _climb(chain, seen, climb, SCREENING_STEPS)
-    climb = climb.keep(np.argsort(-climb.log_posterior)[: -(-len(starts) // 3)])
-    if previous is not None:
-        climb = _begin(chain, seen, Parameters.concatenate([climb.at, previous.modes]))
+    fresh = np.argsort(-climb.log_posterior[: len(starts)])[: -(-len(starts) // 3)]
+    climb = climb.keep(np.append(fresh, np.arange(len(starts), len(climb.at))))
     _climb(chain, seen, climb, FINAL_STEPS)
     return climb.keep(_distinct(chain, seen, climb, probes))
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FIRST_SETTINGS = 3
-GROWTH = 0.35
+GROWTH = 0.3
 """Photons of the next setting as a share of all before: settings grow as a logarithm only. Less by
 the square root where a setting tells fewer than four numbers: then more settings are needed."""
 
@@ -286,7 +286,14 @@ class RotationSampler(BaseSampler):
         elif trial.number == 0:
             setting = self._span.mean(axis=0)
         else:
-            setting = rng.uniform(*self._span)
+            setting = design.first_setting(
+                self._models[-1],
+                seen.drives,
+                rng,
+                self._span,
+                photons * seen.shares,
+                seen.reading,
+            )
         suggestion: dict[str, Any] = self._named(setting)
         if self._dwell is not None:
             suggestion[self._dwell] = photons

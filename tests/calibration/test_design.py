@@ -5,7 +5,13 @@ import pytest
 from numpy.typing import NDArray
 
 from calibration import rotation
-from calibration.design import EXCESS_PER_SQUARE_ANGLE, expected_gain, next_setting, recommend
+from calibration.design import (
+    EXCESS_PER_SQUARE_ANGLE,
+    expected_gain,
+    first_setting,
+    next_setting,
+    recommend,
+)
 from calibration.inversion import EVERY, Inverted, half_turn
 from calibration.posterior import RotationPosterior
 from calibration.retarders import RetarderChain
@@ -52,6 +58,15 @@ def test_an_uncertain_fibre_makes_the_claim_wider() -> None:
     )
 
     assert narrow < wide
+
+
+def test_no_small_step_from_the_recommendation_is_better_for_all_samples_together() -> None:
+    best = recommend(posterior(0.1), np.random.default_rng(15), SPAN_V)
+    around = best.setting + np.concatenate([0.05 * np.eye(4), -0.05 * np.eye(4)])
+
+    expected = CHAIN.excess(best.samples, np.concatenate([best.setting[None], around])).mean(axis=0)
+
+    assert expected[0] < 1.02 * expected[1:].min()
 
 
 def test_no_gain_is_expected_where_nothing_depends_on_the_angles() -> None:
@@ -136,6 +151,43 @@ def test_the_next_setting_promises_more_than_staying() -> None:
     angles = np.stack([left[:, 2, 1], left[:, 0, 2], left[:, 1, 0]], axis=-1)
     chosen, stay = expected_gain(angles, predicted, COUNTS)
     assert chosen > stay
+
+
+def test_hardly_any_setting_promises_more_than_the_next() -> None:
+    known = posterior(0.05)
+    best = recommend(known, np.random.default_rng(16), SPAN_V)
+    setting = next_setting(known, best, np.random.default_rng(17), SPAN_V, COUNTS)
+    anywhere = np.random.default_rng(18).uniform(-5, 5, (500, 4))
+    predicted = CHAIN.error_probability(best.samples, np.concatenate([setting[None], anywhere]))
+    predicted = np.swapaxes(predicted.reshape(len(best.samples), -1, 4), 0, 1)
+    remaining = rotation.log(CHAIN.rotation(best.samples, best.aim[None])[:, 0])
+
+    gain = expected_gain(remaining, predicted, COUNTS.ravel())
+
+    assert np.mean(gain[1:] > gain[0]) < 0.01
+
+
+def test_the_second_setting_is_worth_more_than_a_random_one() -> None:
+    middle, rng = np.zeros((1, 4)), np.random.default_rng(19)
+    setting = first_setting(CHAIN, middle, rng, SPAN_V, COUNTS)
+    draws = CHAIN.draw(np.random.default_rng(20), 200)
+    prior = np.diag(CHAIN.log_prior(draws)[2])
+
+    def worth(second: NDArray[np.float64]) -> float:
+        p, slope = CHAIN.linearise(draws, np.concatenate([middle, second[None]]))
+        weighted = slope * (COUNTS.ravel() / (p * (1 - p)))[..., None, :]
+        information = (weighted @ np.swapaxes(slope, -1, -2)).sum(axis=1)
+        return float(np.linalg.slogdet(prior + information)[1].mean())
+
+    others = [worth(rng.uniform(-5, 5, 4)) for _ in range(50)]
+    assert worth(setting) > np.quantile(others, 0.8)
+
+
+def test_a_first_setting_needs_none_before_it() -> None:
+    setting = first_setting(CHAIN, np.empty((0, 4)), np.random.default_rng(21), SPAN_V, COUNTS)
+
+    assert setting.shape == (4,)
+    assert np.all(np.abs(setting) <= 5)
 
 
 @pytest.mark.parametrize("counts", [1.0, 100.0, 1e6])
