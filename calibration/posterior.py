@@ -122,7 +122,7 @@ class RotationPosterior:
 
     @cached_property
     def _roots(self) -> Array:
-        return np.linalg.cholesky(self.covariance)
+        return np.asarray(np.linalg.cholesky(self.covariance))
 
     def _propose(
         self, rng: np.random.Generator, count: int

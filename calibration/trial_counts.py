@@ -55,7 +55,8 @@ def observe(
         is_dated: Whether every trial has to say when it was measured.
 
     Returns:
-        The observations, with the numbers only that any trial tells, and the trials' numbers.
+        The observations, with the numbers only that any trial tells (without trials, with those of
+        a receiver that tells all), and the trials' numbers.
 
     Raises:
         ValueError: A trial lacks a drive, its counts or its time, or they are malformed.
@@ -70,7 +71,7 @@ def observe(
     columns = list(zip(*rows, strict=True)) or [()] * 6
     trials_seen = np.array(columns[1], dtype=float).reshape(-1, len(reading))
     errors_seen = np.array(columns[2], dtype=float).reshape(-1, len(reading))
-    is_told = trials_seen.any(axis=0)
+    is_told = trials_seen.any(axis=0) if rows else np.arange(len(reading)) != POOLED
     times_s = np.array(columns[4], dtype=float)
     observations = Observations(
         drives=np.array(columns[0], dtype=float).reshape(-1, len(drives)),

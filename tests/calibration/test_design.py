@@ -169,9 +169,9 @@ def test_hardly_any_setting_promises_more_than_the_next() -> None:
 
 def test_the_second_setting_is_worth_more_than_a_random_one() -> None:
     middle, rng = np.zeros((1, 4)), np.random.default_rng(19)
-    setting = first_setting(CHAIN, middle, rng, SPAN_V, COUNTS)
+    setting = first_setting(CHAIN, middle, rng, SPAN_V, COUNTS.ravel())
     draws = CHAIN.draw(np.random.default_rng(20), 200)
-    prior = np.diag(CHAIN.log_prior(draws)[2])
+    prior = CHAIN.log_prior(draws)[2]
 
     def worth(second: NDArray[np.float64]) -> float:
         p, slope = CHAIN.linearise(draws, np.concatenate([middle, second[None]]))
@@ -184,7 +184,9 @@ def test_the_second_setting_is_worth_more_than_a_random_one() -> None:
 
 
 def test_a_first_setting_needs_none_before_it() -> None:
-    setting = first_setting(CHAIN, np.empty((0, 4)), np.random.default_rng(21), SPAN_V, COUNTS)
+    setting = first_setting(
+        CHAIN, np.empty((0, 4)), np.random.default_rng(21), SPAN_V, COUNTS.ravel()
+    )
 
     assert setting.shape == (4,)
     assert np.all(np.abs(setting) <= 5)
