@@ -27,6 +27,9 @@ VERSION, CASES = frozen.read()
 OPTIONS = ("budget_photons", "jobs")
 """What :func:`run` takes beside seeds, methods and cases."""
 
+PLOTTED = ("readings_to_1%", "photons_to_0.1%", "photons_to_15ps", "photons_to_2%")
+"""What a picture shows: the second threshold of each stage."""
+
 ALL = tuple(frozen.STAGES)
 
 

@@ -34,6 +34,15 @@ def test_the_standard_error_is_the_scatter_of_the_centre(width: float, backgroun
     assert abs(np.mean(pulls)) < 0.25
 
 
+def test_clicks_that_may_be_background_tell_less_of_the_centre() -> None:
+    generator = np.random.default_rng(3)
+    peaks = [fit_peak(phases(0.4, 0.1, 0.5, 600, generator)) for _ in range(300)]
+
+    pulls = [(peak.centre - 0.4) / peak.centre_sigma for peak in peaks]
+
+    assert np.std(pulls) == pytest.approx(1, abs=0.12)
+
+
 def test_a_single_click_is_a_peak_of_its_own() -> None:
     assert fit_peak(np.array([0.25])).centre == pytest.approx(0.25)
 

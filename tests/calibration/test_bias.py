@@ -253,3 +253,11 @@ def test_a_lock_that_fails_holds_the_voltage_of_the_start(conduct: Conduct) -> N
     assert result.outcome == "failed"
     assert "not locked to null" in result.reason
     assert (bench.bias_v, lock.is_held) == (0.5, False)
+
+
+def test_of_a_pattern_that_is_not_recognised_no_extinction_is_claimed(conduct: Conduct) -> None:
+    bench = FakeModulator(null_v=5.3)  # signal pulses are dark, empty ones bright
+
+    before = conduct(procedure(bench)).result.before
+
+    assert before.low < -30 < before.value < before.high

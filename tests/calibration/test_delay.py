@@ -182,3 +182,18 @@ def test_a_cancellation_leaves_the_delays_of_the_start() -> None:
     run(main())
 
     assert bench.in_force_ps == dict.fromkeys("HVDA", 0.0)
+
+
+def test_a_detector_that_clicks_seldom_is_looked_at_for_longer(conduct: Conduct) -> None:
+    bench = FakeTagger()
+    fair = bench.stamps
+
+    def seldom(detector: str, n: int) -> np.ndarray:
+        return fair(detector, n // 15 if detector == "A" else n)
+
+    bench.stamps = seldom  # type: ignore[method-assign]
+
+    result = conduct(procedure(bench)).result
+
+    assert result.outcome == "accepted", result.reason
+    assert bench.in_force_ps == pytest.approx(TRUE_PS, abs=40)

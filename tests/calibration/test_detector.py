@@ -237,3 +237,25 @@ def test_a_cancellation_puts_biases_and_light_back() -> None:
 
     assert bench.bias_ua == start
     assert bench.is_lit
+
+
+def test_afterpulses_that_are_not_there_do_not_shift_the_interval_of_the_key_rate(
+    conduct: Conduct,
+) -> None:
+    held = []
+    for seed in range(40):
+        biases_ua = dict.fromkeys(KNOBS.values(), 12.0)
+        bench = FakeWires(biases_ua, dark_hz=300.0, noise=np.random.default_rng(seed))
+        before = conduct(procedure(bench, last=0.0), only_if_needed=True).result.before
+        held.append(before.low <= bench.key_rate() <= before.high)
+
+    assert np.mean(held) >= 0.8
+
+
+def test_detectors_too_noisy_for_any_key_at_the_top_are_not_shut_off(conduct: Conduct) -> None:
+    bench = FakeWires(plateau_hz=1000.0, dark_hz=900.0)
+
+    result = conduct(procedure(bench)).result
+
+    assert result.outcome == "accepted", result.reason
+    assert min(bench.bias_ua.values()) > 7

@@ -113,3 +113,16 @@ def test_an_extinction_that_cannot_be_counted_is_not_infinite() -> None:
 
 def test_without_signal_there_is_no_extinction() -> None:
     assert extinction_db(counts(0, 10), 1).value == 0
+
+
+@pytest.mark.parametrize("light", [2.0, 20.0])
+def test_nine_in_ten_intervals_of_an_extinction_hold_it_however_few_the_counts(
+    light: float,
+) -> None:
+    noise = np.random.default_rng(4)
+    true_db = 10 * math.log10((20_000 / 0.6) / (light / 0.2))
+    seen = noise.poisson(light + 0.2, size=400)
+
+    figures = [extinction_db(counts(20_000, int(each), background=1.0), 1) for each in seen]
+
+    assert np.mean([figure.low <= true_db <= figure.high for figure in figures]) >= 0.89

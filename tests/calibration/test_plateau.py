@@ -56,3 +56,18 @@ def test_without_any_dark_count_the_fit_stands() -> None:
 def test_what_shows_no_plateau_is_refused(looks: list[BiasLook]) -> None:
     with pytest.raises(ValueError, match="plateau"):
         fit_plateau(looks)
+
+
+@pytest.mark.parametrize("last_s", [0.089, 0.0895, 0.0905])
+def test_dark_counts_far_above_the_light_do_not_hide_the_plateau(last_s: float) -> None:
+    counted = [  # bias, lit, lit_s, dark: about 1150 counts/s of light, a hundred times that dark
+        (4.0, 37, 80.0, 1),
+        (7.6, 5519, 9.31, 8),
+        (11.2, 3712, 3.092, 66),
+        (14.8, 4544, 2.327, 880),
+        (18.4, 7888, 0.758, 9242),
+        (22.0, 9274, last_s, 101_914),
+    ]
+    looks = [BiasLook(bias, lit, lit_s, dark, 1.0) for bias, lit, lit_s, dark in counted]
+
+    assert fit_plateau(looks).plateau_hz == pytest.approx(1145, rel=0.1)
