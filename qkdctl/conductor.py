@@ -14,7 +14,7 @@ from qkdctl.events import Event, EventBus
 from qkdctl.history import History
 from qkdctl.holding import Hold, LockLostError, hold_for
 from qkdctl.signal_calibrator import SignalCalibrator
-from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
+from qkdctl.signal_stages import DARK_AT_FIRST, OUTER_LOOPS, SIGNAL_STAGES
 from qkdctl.stages import make_stage, progress_dict, result_dict, stages_of, whole_course
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
@@ -270,7 +270,7 @@ class Conductor:
         """Run one stage, or see that it is not needed; return its result, JSON-able."""
         if name not in DARK_AT_FIRST:
             await self._bench.light.turn_on()
-        if name in SIGNAL_STAGES:
+        if name in SIGNAL_STAGES or name in OUTER_LOOPS:
             summary = await self._signal.run(name, only_if_needed=only_if_needed)
         else:
             summary = await self._align(name, only_if_needed=only_if_needed)

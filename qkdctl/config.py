@@ -19,6 +19,7 @@ from qkdctl.signal_config import (
     AttenuationConfig,
     BiasConfig,
     DetectorConfig,
+    KeyRateConfig,
     signal_mistakes,
 )
 
@@ -191,6 +192,7 @@ class StagesConfig(Model):
     bias: BiasConfig | None = None
     delay: DelaySettings | None = None
     detector: DetectorConfig | None = None
+    key_rate: KeyRateConfig | None = Field(None, alias="key-rate")
     polarization: PolarizationConfig | None = None
     phase: PhaseConfig | None = None
 

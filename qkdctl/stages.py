@@ -8,7 +8,7 @@ from calibration.phase import PhaseStage
 from calibration.polarization import PolarizationStage, Progress, StageResult
 from qkdctl.config import Testbed
 from qkdctl.events import estimate_dict
-from qkdctl.signal_stages import SIGNAL_STAGES
+from qkdctl.signal_stages import OUTER_LOOPS, SIGNAL_STAGES, field_of
 
 Stage = PolarizationStage | PhaseStage
 
@@ -32,9 +32,9 @@ STAGES: dict[str, Callable[[Testbed], Stage]] = {"polarization": _polarization, 
 
 
 def stages_of(config: Testbed) -> tuple[str, ...]:
-    """Return the stages that a link has, in dependency order."""
-    named = (*SIGNAL_STAGES, *STAGES)
-    return tuple(name for name in named if getattr(config.stages, name) is not None)
+    """Return the stages that a link has, in dependency order; outer loops last."""
+    named = (*SIGNAL_STAGES, *STAGES, *OUTER_LOOPS)
+    return tuple(name for name in named if getattr(config.stages, field_of(name)) is not None)
 
 
 def whole_course(config: Testbed) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def whole_course(config: Testbed) -> tuple[str, ...]:
     The power at Alice's tap is that of the whole pattern: once the modulator's bias is right, it is
     looked at again.
     """
-    stages = list(stages_of(config))
+    stages = [name for name in stages_of(config) if name not in OUTER_LOOPS]
     if "attenuation" in stages and "bias" in stages:
         stages.insert(stages.index("bias") + 1, "attenuation")
     return tuple(stages)

@@ -68,9 +68,12 @@ def _print_state(state: dict[str, Any], as_json: bool) -> None:
 
 @click.command()
 @click.argument("stages", metavar="[STAGE]...", nargs=-1)
+@click.option("--outer", metavar="FIGURE", help="Tune the link's knobs together: key-rate.")
 @as_json
 @with_daemon
-def calibrate(daemon: DaemonClient, stages: tuple[str, ...], as_json: bool) -> None:
+def calibrate(
+    daemon: DaemonClient, stages: tuple[str, ...], outer: str | None, as_json: bool
+) -> None:
     """Run calibration stages, with live progress on stderr.
 
     Without STAGE everything that the link needs is run in order; what a quick look shows to be
@@ -81,6 +84,10 @@ def calibrate(daemon: DaemonClient, stages: tuple[str, ...], as_json: bool) -> N
     """
     from qkdctl.cli.calibration import follow_calibration, report_text
 
+    if outer is not None:
+        if stages:
+            raise click.UsageError("--outer runs by itself: name no stages with it")
+        stages = (outer,)
     report = follow_calibration(daemon, stages)
     click.echo(json.dumps(report) if as_json else report_text(report))
     if any(result["outcome"] not in {"accepted", "skipped"} for result in report["results"]):
