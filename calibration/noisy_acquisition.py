@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 from scipy.stats import norm, qmc
 
 from calibration.noisy_gp import GaussianProcess
@@ -49,7 +49,7 @@ def recommend(process: GaussianProcess) -> Array:
     """
     means, _ = process.predict(process.points)
     reach = REACH * process.hyper.lengths
-    found = []
+    found: list[tuple[float, Array]] = []
     for number in np.argsort(-means)[:CLIMBS]:
         point = process.points[number]
         low, high = np.maximum(point - reach, 0.0), np.minimum(point + reach, 1.0)
@@ -58,7 +58,7 @@ def recommend(process: GaussianProcess) -> Array:
             point,
             jac=True,
             method="L-BFGS-B",
-            bounds=np.array([low, high]).T,
+            bounds=Bounds(low, high),
             options={"maxiter": 50},
         )
         found.append((float(climbed.fun), np.clip(climbed.x, low, high)))

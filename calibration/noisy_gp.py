@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 Array = NDArray[np.float64]
 
@@ -215,7 +215,7 @@ def fit(
         centre if start is None else np.clip(start.logs, *bounds),
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds.T,
+        bounds=Bounds(*bounds),
         options={"maxiter": ITERATIONS},
     )
     hyper = Hyper(np.asarray(found.x))

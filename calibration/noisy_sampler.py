@@ -56,8 +56,8 @@ BEST_TRIALS = 5
 """Trials by whose noise that of the next one is foretold."""
 
 FRESH_FIT_EVERY = 8
-"""Complete trials after which hyperparameters are looked for from the beliefs again, so that a new
-sampler on an old study needs a bounded time to stand where the former one stood."""
+"""Complete trials after which hyperparameters are looked for from the beliefs again, so that
+resuming is bounded."""
 
 KNEE = 0.2
 """Share of the best values below which the scale turns from logarithmic to linear."""
@@ -99,6 +99,11 @@ class _Belief:
     best: Array
     knee: float
     variance_per_photon: float
+
+    def is_part_of(self, study: Study, numbers: tuple[int, ...]) -> bool:
+        """Tell whether a study only went on since."""
+        known = numbers[: len(self.numbers)] == self.numbers
+        return known and self.study_name == study.study_name
 
 
 class NoisySampler(BaseSampler):
@@ -211,8 +216,6 @@ class NoisySampler(BaseSampler):
             ValueError: There is no complete trial, or one is malformed.
         """
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete:
-            raise ValueError("no complete trial yet")
         belief = self._believe(study, complete)
         sign = _sign(study)
         (mean,), (sigma,) = belief.process.predict(belief.best[None])
@@ -223,24 +226,26 @@ class NoisySampler(BaseSampler):
         return Recommendation(setting, float(value), float(low), float(high), len(complete))
 
     def _believe(self, study: Study, complete: list[FrozenTrial]) -> _Belief:
-        """Bring the belief up to date, going on from the last fit where the study only went on."""
+        """Bring the belief up to date, trial by trial, as an uninterrupted run would have."""
         numbers = tuple(trial.number for trial in complete)
-        former = self._belief
-        if former is not None and former.study_name != study.study_name:
-            former = None
-        if former is not None and former.numbers == numbers:
-            return former
-        has_grown = former is not None and numbers[:-1] == former.numbers
-        is_anew = not has_grown or len(numbers) % FRESH_FIT_EVERY == 0
-        hyper = former.process.hyper if former is not None and not is_anew else None
-        self._belief = self._update(study, complete, numbers, hyper)
-        return self._belief
+        belief = self._belief
+        if belief is not None and not belief.is_part_of(study, numbers):
+            belief = None
+        done = 0 if belief is None else len(belief.numbers)
+        fresh = max(len(numbers) // FRESH_FIT_EVERY * FRESH_FIT_EVERY, 1)
+        for count in range(max(done + 1, fresh), len(numbers) + 1):
+            is_anew = belief is None or count % FRESH_FIT_EVERY == 0
+            hyper = None if belief is None or is_anew else belief.process.hyper
+            belief = self._update(study, complete[:count], hyper)
+        if belief is None:
+            raise ValueError("no complete trial yet")
+        self._belief = belief
+        return belief
 
     def _update(
         self,
         study: Study,
         complete: list[FrozenTrial],
-        numbers: tuple[int, ...],
         hyper: Hyper | None,
     ) -> _Belief:
         points = np.array([self._scaled(trial.params) for trial in complete])
@@ -258,6 +263,7 @@ class NoisySampler(BaseSampler):
         means, _ = process.predict(points)
         best = recommend(process)
         foretold = float(np.median(noise[np.argsort(-means)[:BEST_TRIALS]]))
+        numbers = tuple(trial.number for trial in complete)
         return _Belief(study.study_name, numbers, process, best, knee, foretold)
 
     def _photons(self, trial: FrozenTrial) -> float:

@@ -18,7 +18,7 @@ from qkdctl.holding import Hold, LockLostError, hold_for
 from qkdctl.pausing import CalibrationPauses
 from qkdctl.recovery import wait_for_instruments
 from qkdctl.signal_calibrator import SignalCalibrator
-from qkdctl.signal_stages import DARK_AT_FIRST, SIGNAL_STAGES
+from qkdctl.signal_stages import DARK_AT_FIRST, OUTER_LOOPS, SIGNAL_STAGES
 from qkdctl.stages import progress_dict, stages_of, whole_course
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
@@ -277,7 +277,7 @@ class Conductor:
         self._progress = None
         if name not in DARK_AT_FIRST:
             await self._bench.light.turn_on()
-        if name in SIGNAL_STAGES:
+        if name in SIGNAL_STAGES or name in OUTER_LOOPS:
             needed = request.only_if_needed
             summary = await self._signal.run(name, request.pauses, only_if_needed=needed)
         else:

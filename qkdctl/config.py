@@ -21,6 +21,7 @@ from qkdctl.signal_config import (
     AttenuationConfig,
     BiasConfig,
     DetectorConfig,
+    KeyRateConfig,
     ModulationConfig,
     signal_mistakes,
 )
@@ -215,6 +216,7 @@ class StagesConfig(Model):
     delay: DelaySettings | None = None
     detector: DetectorConfig | None = None
     modulation: ModulationConfig | None = None
+    key_rate: KeyRateConfig | None = Field(None, alias="key-rate")
     polarization: PolarizationConfig | None = None
     phase: PhaseConfig | None = None
 

@@ -11,7 +11,14 @@ from calibration.signal_run import SignalRun
 from qkdctl.events import estimate_dict
 from qkdctl.history import Calibrated, History
 from qkdctl.signal_bench import put_in_force
-from qkdctl.signal_stages import SIGNAL_STAGES, Ground, budget_of, signal_result_dict
+from qkdctl.signal_stages import (
+    OUTER_LOOPS,
+    SIGNAL_STAGES,
+    Ground,
+    budget_of,
+    field_of,
+    signal_result_dict,
+)
 from qkdctl.testbed import OpenTestbed
 
 CHECK_PHOTONS = 20_000
@@ -65,7 +72,7 @@ class SignalCalibrator:
             InstrumentError: An instrument failed.
         """
         for stage, calibrated in self._calibrated.items():
-            if getattr(self._bench.config.stages, stage, None) is not None:
+            if getattr(self._bench.config.stages, field_of(stage), None) is not None:
                 await put_in_force(self._bench, calibrated.setting)
         self._is_at_rest = False
 
@@ -92,7 +99,8 @@ class SignalCalibrator:
             self._on_progress,
             pauses,
         )
-        run = SignalRun(SIGNAL_STAGES[name](ground), account)
+        build = {**SIGNAL_STAGES, **OUTER_LOOPS}[name]
+        run = SignalRun(build(ground), account)
         result = await run.run(only_if_needed=only_if_needed)
         if result.outcome == "skipped":
             self._found_good.add(name)
@@ -102,6 +110,7 @@ class SignalCalibrator:
 
     async def keep(self, name: str, setting: Mapping[str, float], figure: float | None) -> None:
         """Remember what a stage left in force, and its figure then."""
+        self._calibrated.pop(name, None)  # what was left in force last is put back last
         self._calibrated[name] = Calibrated(self._now(), dict(setting), figure)
         await self._history.keep_calibrated(name, setting, figure)
 

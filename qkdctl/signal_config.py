@@ -9,6 +9,7 @@ from calibration.attenuation import AttenuationSettings
 from calibration.bias import BiasSettings
 from calibration.clicks import STATES
 from calibration.detector import DetectorSettings
+from calibration.key_rate_stage import KeyRateSettings
 from calibration.modulation_settings import ModulationSettings
 from qkdctl.names import Name, State
 
@@ -79,6 +80,20 @@ class ModulationConfig(ModulationSettings):
         return self
 
 
+class KeyRateConfig(KeyRateSettings):
+    """The outer loop for the key rate, and its knobs."""
+
+    knobs: list[Name] = Field(min_length=1, max_length=8)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if len(set(self.knobs)) != len(self.knobs):
+            raise ValueError("a knob is named twice")
+        if self.least_photons >= self.most_photons:
+            raise ValueError("least_photons must be below most_photons")
+        return self
+
+
 def signal_mistakes(testbed: "Testbed") -> Iterator[Mistake]:
     """Find what these stages name and need that is not there."""
     stages = testbed.stages
@@ -99,6 +114,17 @@ def signal_mistakes(testbed: "Testbed") -> Iterator[Mistake]:
         yield from _missing("stages.detector.knobs", "knob", named, testbed.knobs)
     if stages.modulation is not None:
         yield from _modulation_mistakes(testbed, stages.modulation)
+    if stages.key_rate is not None:
+        yield from _key_rate_mistakes(testbed, stages.key_rate)
+
+
+def _key_rate_mistakes(testbed: "Testbed", key_rate: KeyRateConfig) -> Iterator[Mistake]:
+    yield from _pattern_only("stages.key-rate", testbed)
+    yield from _missing("stages.key-rate.knobs", "knob", key_rate.knobs, testbed.knobs)
+    for name in key_rate.knobs:
+        if name in testbed.alignment.knobs:
+            what = f"knob {name!r} aligns the link, and the tracker moves it"
+            yield "stages.key-rate.knobs", what, "remove it"
 
 
 def _bias_mistakes(testbed: "Testbed", bias: BiasConfig) -> Iterator[Mistake]:

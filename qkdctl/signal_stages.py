@@ -11,6 +11,7 @@ from calibration.delay import DelayProcedure
 from calibration.detector import DetectorProcedure
 from calibration.extinction import brightness_in_doubt
 from calibration.folding import Pattern
+from calibration.key_rate_stage import KeyRateProcedure, PatternKey
 from calibration.link_model import link_model
 from calibration.modulation import ModulationProcedure
 from calibration.modulation_parts import IntensitiesPart, Part, StatesPart
@@ -65,8 +66,13 @@ class Ground:
 
 def budget_of(name: str, config: Testbed) -> StageBudget:
     """Return what a stage may spend."""
-    settings: StageBudget = getattr(config.stages, name)
+    settings: StageBudget = getattr(config.stages, field_of(name))
     return settings
+
+
+def field_of(stage: str) -> str:
+    """Return the field of the testbed file's stages that describes a stage."""
+    return stage.replace("-", "_")
 
 
 def _attenuation(ground: Ground) -> Procedure:
@@ -129,6 +135,13 @@ def _modulation(ground: Ground) -> Procedure:
     return ModulationProcedure(settings, reader, bench, ground.start, parts)
 
 
+def _key_rate(ground: Ground) -> Procedure:
+    settings = _present(ground.config.stages.key_rate)
+    key = PatternKey(ground.pattern, ground.config.link.intensities)
+    bench = SignalBench(ground.bench)
+    return KeyRateProcedure(settings, bench, settings.knobs, ground.start, key)
+
+
 SIGNAL_STAGES: Mapping[str, Callable[[Ground], Procedure]] = {
     "attenuation": _attenuation,
     "bias": _bias,
@@ -137,6 +150,10 @@ SIGNAL_STAGES: Mapping[str, Callable[[Ground], Procedure]] = {
     "modulation": _modulation,
 }
 """Every stage but the aligning one, in dependency order."""
+
+
+OUTER_LOOPS: Mapping[str, Callable[[Ground], Procedure]] = {"key-rate": _key_rate}
+"""What is run when it is asked for alone: it tunes together what the stages have set."""
 
 
 def _present(settings: Settings | None) -> Settings:

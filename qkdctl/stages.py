@@ -9,7 +9,7 @@ from calibration.phase import PhaseStage
 from calibration.polarization import PolarizationStage, Progress, StageResult
 from qkdctl.config import Testbed
 from qkdctl.events import estimate_dict
-from qkdctl.signal_stages import SIGNAL_STAGES
+from qkdctl.signal_stages import OUTER_LOOPS, SIGNAL_STAGES, field_of
 
 Stage = PolarizationStage | PhaseStage
 
@@ -56,7 +56,7 @@ STAGES: dict[str, Callable[[Testbed, Experience], Stage]] = {
 
 
 def stages_of(config: Testbed) -> tuple[str, ...]:
-    """Return the stages that a link has, in dependency order.
+    """Return the stages that a link has, in dependency order; outer loops last.
 
     Before polarization is aligned the angles between states are not to be told: what arrives is an
     unknown ellipse. The phase between interferometers turns all states alike.
@@ -65,7 +65,8 @@ def stages_of(config: Testbed) -> tuple[str, ...]:
     if config.link.encoding == "polarization":
         named.remove("modulation")
         named.append("modulation")
-    return tuple(name for name in named if getattr(config.stages, name) is not None)
+    named += OUTER_LOOPS
+    return tuple(name for name in named if getattr(config.stages, field_of(name)) is not None)
 
 
 def whole_course(config: Testbed) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ def whole_course(config: Testbed) -> tuple[str, ...]:
     The power at Alice's tap is that of the whole pattern: once the modulator's bias is right, it is
     looked at again. So is the polarization once the states that it aligns have been moved.
     """
-    stages = list(stages_of(config))
+    stages = [name for name in stages_of(config) if name not in OUTER_LOOPS]
     if "attenuation" in stages and "bias" in stages:
         stages.insert(stages.index("bias") + 1, "attenuation")
     if stages[-1] == "modulation":

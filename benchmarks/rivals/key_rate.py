@@ -4,12 +4,15 @@ import math
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from benchmarks.tasks.outer_link import OuterLink
 from calibration.noisy_sampler import NoisySampler
+
+Array = NDArray[np.float64]
 
 LEAST_PHOTONS, MOST_PHOTONS = 1000, 50_000
 SETTINGS = 75
@@ -47,9 +50,8 @@ def tpe(link: OuterLink, seed: int) -> None:
 
 
 def cma_es(link: OuterLink, seed: int) -> None:
-    """Evolve a normal distribution (CMA-ES, defaults of Optuna), from the setting in force."""
-    start = dict(zip(link.names, link.middle.tolist(), strict=True))
-    _study(link, CmaEsSampler(x0=start, seed=seed))
+    """Evolve a normal distribution about the setting in force (CMA-ES, defaults of Optuna)."""
+    _study(link, CmaEsSampler(seed=seed))
 
 
 def random(link: OuterLink, seed: int) -> None:
@@ -75,7 +77,7 @@ def golden_section(link: OuterLink, seed: int) -> None:
         width /= 2
 
 
-def _section(link: OuterLink, best: np.ndarray, knob: int, left: float, right: float) -> float:
+def _section(link: OuterLink, best: Array, knob: int, left: float, right: float) -> float:
     def height(value: float) -> float:
         setting = best.copy()
         setting[knob] = value

@@ -2,8 +2,10 @@
 
 import time
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,8 +117,13 @@ class OuterLink:
 def read(path: Path = FILE) -> tuple[int, Scoring, dict[str, OuterOptions]]:
     """Read the task: its version, its scoring and its cases."""
     task = tomllib.loads(path.read_text(encoding="utf-8"))
-    cases = {
-        name: OuterOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in case.items()})
-        for name, case in task["cases"].items()
-    }
+    cases = {name: _case(case) for name, case in task["cases"].items()}
     return task["version"], Scoring(**task["scoring"]), cases
+
+
+def _case(described: Mapping[str, Any]) -> OuterOptions:
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in described.items()
+    }
+    return OuterOptions(**options)

@@ -74,10 +74,15 @@ def _print_state(state: dict[str, Any], as_json: bool) -> None:
     is_flag=True,
     help="Go on with the counts of the latest run of STAGE that did not come to its end.",
 )
+@click.option("--outer", metavar="FIGURE", help="Tune the link's knobs together: key-rate.")
 @as_json
 @with_daemon
 def calibrate(
-    daemon: DaemonClient, stages: tuple[str, ...], is_continued: bool, as_json: bool
+    daemon: DaemonClient,
+    stages: tuple[str, ...],
+    is_continued: bool,
+    outer: str | None,
+    as_json: bool,
 ) -> None:
     """Run calibration stages, with live progress on stderr.
 
@@ -89,6 +94,10 @@ def calibrate(
     """
     from qkdctl.cli.calibration import follow_calibration, report_text
 
+    if outer is not None:
+        if stages:
+            raise click.UsageError("--outer runs by itself: name no stages with it")
+        stages = (outer,)
     report = follow_calibration(daemon, stages, is_continued=is_continued)
     click.echo(json.dumps(report) if as_json else report_text(report))
     if any(result["outcome"] not in {"accepted", "skipped"} for result in report["results"]):
