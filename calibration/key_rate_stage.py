@@ -17,7 +17,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from pydantic import Field
 
-from calibration.account import Account, StageBudget
+from calibration.account import Account, BudgetError, StageBudget
 from calibration.bench import Bench, UnusableWindowError
 from calibration.clicks import Window
 from calibration.folding import Pattern
@@ -155,6 +155,7 @@ class KeyRateProcedure:
 
         Raises:
             PreconditionError: No setting tried gave a key rate.
+            BudgetError: There are not photons enough for a single trial.
         """
         region = self._region()
         space: dict[str, BaseDistribution] = {
@@ -176,6 +177,11 @@ class KeyRateProcedure:
                 break
             trial = await asyncio.to_thread(study.ask, space)
             failed += not await self._try(account, study, trial)
+        if not study.trials:
+            raise BudgetError(
+                f"no photons are left for a trial: {account.total} of "
+                f"{account.budget.max_photons} are spent (max_photons)"
+            )
         if failed == len(study.trials):
             raise PreconditionError("no setting tried gave a key rate: all were dark or saturated")
         found = await asyncio.to_thread(sampler.recommendation, study)

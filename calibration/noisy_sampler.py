@@ -287,7 +287,8 @@ class NoisySampler(BaseSampler):
         missing = [name for name in self._knobs if name not in setting]
         if missing:
             raise ValueError(f"a setting has no value for {', '.join(missing)}")
-        return (np.array([setting[name] for name in self._knobs]) - self._low) / self._range
+        values = np.array([setting[name] for name in self._knobs])
+        return np.asarray((values - self._low) / self._range)
 
     def _named(self, point: Array) -> dict[str, float]:
         """Round to each knob's resolution and name the knobs."""

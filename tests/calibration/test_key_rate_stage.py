@@ -121,6 +121,13 @@ def test_photons_run_out_before_the_last_measurement_does(conduct: Conduct) -> N
     assert sum(account.result.photons.values()) <= 120_000
 
 
+def test_a_budget_too_small_for_a_trial_is_named(conduct: Conduct) -> None:
+    result = conduct(procedure(FakeLink()), max_photons=50_000).result
+
+    assert result.outcome == "failed"
+    assert "no photons are left for a trial" in result.reason
+
+
 def test_a_lost_tagger_puts_back_what_was_in_force(conduct: Conduct) -> None:
     bench = FakeLink(windows_left=6)
 

@@ -186,6 +186,7 @@ def test_a_bias_controller_locks_the_modulator_and_again_after_safe(run_laborato
             "waits_for_set_point": False,
         }
         del document["knobs"]["modulator-bias"]
+        del document["stages"]["key-rate"]
         document["stages"]["bias"] = {"controller": "bias-source"}
 
     async def story(laboratory: Any) -> None:

@@ -204,6 +204,9 @@ FULL = EXAMPLE.with_name("full-bench.toml")
         ('H = "bias-h", V', 'H = "bias-x", V', "detector.knobs", "there is no knob 'bias-x'"),
         ('H = "bias-h", V', 'H = "bias-v", V', "detector", "share a knob"),
         ('H = "bias-h", V', "V", "detector", "one for each of H, V, D and A"),
+        ('["modulator-bias", ', '["squeezer-1", ', "key-rate.knobs", "the tracker moves it"),
+        ('["modulator-bias", ', '["bias-x", ', "key-rate.knobs", "there is no knob 'bias-x'"),
+        ('["modulator-bias", ', '["bias-a", ', "key-rate", "named twice"),
     ],
 )
 def test_a_stage_before_the_alignment_names_only_what_is_there(
@@ -218,7 +221,8 @@ def test_a_stage_before_the_alignment_names_only_what_is_there(
 def test_counters_cannot_do_the_stages_that_need_slots(tmp_path: Path) -> None:
     problems = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FULL)
 
-    assert [problem.split(": ")[1] for problem in problems] == ["stages.bias", "stages.delay"]
+    stages = [problem.split(": ")[1] for problem in problems]
+    assert stages == ["stages.bias", "stages.delay", "stages.key-rate"]
 
 
 FOUR_PHASE = EXAMPLE.with_name("four-phase.toml")
