@@ -12,13 +12,10 @@ is ``sum_i c_i z_i^2 / (f_i N)`` with ``c = (1, 1, 2)/8`` and ``f`` proportional
 the method ``oracle`` tells how near he could come.
 """
 
-import importlib.util
-import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,13 +23,11 @@ import optuna
 
 from benchmarks.rivals import descent, direct, model, oracle, peers, stock
 from benchmarks.tasks import cases as frozen
+from benchmarks.tasks import runs
 from benchmarks.tasks.link import Run, follow
 from benchmarks.tasks.scoring import Row, Trace, figure, figures, ratios
 
 VERSION, SCORING, CASES = frozen.read()
-
-Single = tuple[str, str, int, int]
-"""One run: method, case, seed, and detections that it may look at."""
 
 OPTIONS = ("budget_photons", "jobs")
 """What :func:`run` takes beside seeds, methods and cases."""
@@ -72,9 +67,7 @@ class Method:
 
     def problem(self, case: str) -> str | None:
         """Say why it is left out of a case, or None."""
-        if self.needs is not None and importlib.util.find_spec(self.needs) is None:
-            return f"{self.needs} is not installed"
-        return (self.lacks or {}).get(case)
+        return runs.missing(self.needs) or (self.lacks or {}).get(case)
 
 
 POOLED = dict.fromkeys((name for name, case in CASES.items() if case.counts == "pooled"), NO_POOLED)
@@ -113,13 +106,7 @@ METHODS: dict[str, Method] = {
 
 def left_out(methods: Sequence[str], cases: Sequence[str]) -> list[str]:
     """Say which methods are not run on which cases, and why."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for method in methods:
-        for case in cases:
-            problem = METHODS[method].problem(case)
-            if problem is not None:
-                reasons.setdefault((method, problem), []).append(case)
-    return [f"{method} on {', '.join(on)}: {why}" for (method, why), on in reasons.items()]
+    return runs.left_out(methods, cases, _problem)
 
 
 def run(
@@ -145,54 +132,41 @@ def run(
         and what is infinite is None.
     """
     budget = SCORING.budget_photons if budget_photons is None else budget_photons
-    pairs = [(m, c) for c in cases for m in methods if METHODS[m].problem(c) is None]
-    singles = [(method, case, seed, budget) for method, case in pairs for seed in seeds]
-    if jobs > 1:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # or the workers get in their way
-            os.environ.setdefault(name, "1")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            traces = list(pool.map(_trace_of, singles))
-    else:
-        traces = list(map(_trace_of, singles))
-    found = dict(zip([single[:3] for single in singles], traces, strict=True))
-    by_pair = {pair: [found[*pair, seed] for seed in seeds] for pair in pairs}
-    rows: list[Row] = []
-    for method, case in pairs:
-        described = partial(_rows, by_pair, methods[0])
-        rows += [{"method": method, "case": case, **row} for row in described(method, case)]
-    return rows
+    pairs = runs.pair_up(methods, cases, _problem)
+    first_case = dict(reversed(pairs))
+    return runs.measure(
+        partial(_trace_of, budget), pairs, seeds, jobs, partial(_rows, first_case), first=methods[0]
+    )
+
+
+def _problem(method: str, case: str) -> str | None:
+    return METHODS[method].problem(case)
 
 
 def _rows(
-    by_pair: Mapping[tuple[str, str], Sequence[Trace]], first: str, method: str, case: str
+    first_case: Mapping[str, str],
+    method: str,
+    case: str,
+    traces: Sequence[Trace],
+    ours: Sequence[Trace] | None,
 ) -> Iterator[Row]:
-    traces = by_pair[method, case]
     sifted_only = CASES[case].counts != "all"
     yield from figures(traces, SCORING, MEDIAN_BOUND * (2 if sifted_only else 1))
-    if method != first and (first, case) in by_pair:
-        for name, threshold in SCORING.thresholds.items():
-            row = ratios(by_pair[first, case], traces, SCORING, name, threshold)
-            if row is not None:
-                yield row
-    is_first_case = case == next(c for m, c in by_pair if m == method)
-    if is_first_case and method != ORACLE and FRESH_PROCESSES:
+    if ours is not None:
+        yield from ratios(ours, traces, SCORING)
+    if case == first_case[method] and method != ORACLE and FRESH_PROCESSES:
         spent_ms = [_first_suggestion_ms(method, case) for _ in range(FRESH_PROCESSES)]
         yield figure("first_suggestion_ms", "ms", spent_ms)
 
 
-def _trace_of(single: Single) -> Trace:
-    return _trace_apart(single) if METHODS[single[0]].is_apart else _trace(single)
+def _trace_of(budget: int, method: str, case: str, seed: int) -> Trace:
+    one = partial(_trace, budget)
+    if METHODS[method].is_apart:
+        return runs.run_apart(one, method, case, seed)
+    return one(method, case, seed)
 
 
-def _trace_apart(single: Single) -> Trace:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_trace, single).result()
-
-
-def _trace(single: Single) -> Trace:
-    method, name, seed, budget = single
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _trace(budget: int, method: str, name: str, seed: int) -> Trace:
     case = CASES[name]
     if method == ORACLE:
         steps = oracle.design(case, case.build(seed))

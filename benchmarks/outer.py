@@ -8,17 +8,13 @@ rate of all methods is that of ``calibration.measured_key``. Cases and scoring a
 """
 
 import contextlib
-import importlib.util
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-
-import optuna
+from functools import partial
 
 from benchmarks.outer_twin import OuterTwin
 from benchmarks.rivals import key_rate as rivals
 from benchmarks.tasks import outer_link as frozen
+from benchmarks.tasks import runs
 from benchmarks.tasks.link import BudgetSpentError
 from benchmarks.tasks.outer_link import OuterLink
 from benchmarks.tasks.scoring import Row, Trace, figures, ratios, share
@@ -50,7 +46,7 @@ Outcome = tuple[Trace, bool | None]
 
 def left_out(methods: Sequence[str], cases: Sequence[str]) -> list[str]:
     """Say which methods are not run, and why."""
-    return [f"{name}: {NEEDS[name]} is not installed" for name in methods if not _can_run(name)]
+    return runs.left_out(methods, cases, _problem)
 
 
 def run(
@@ -75,31 +71,17 @@ def run(
         is given away.
     """
     budget = SCORING.budget_photons if budget_photons is None else budget_photons
-    pairs = [(method, case) for case in cases for method in methods if _can_run(method)]
-    singles = [(method, case, seed, budget) for method, case in pairs for seed in seeds]
-    if jobs > 1:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # or the workers get in their way
-            os.environ.setdefault(name, "1")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            outcomes = list(pool.map(_outcome, singles))
-    else:
-        outcomes = list(map(_outcome, singles))
-    found = dict(zip([single[:3] for single in singles], outcomes, strict=True))
-    by_pair = {pair: [found[*pair, seed] for seed in seeds] for pair in pairs}
-    return [
-        {"method": method, "case": case, **row}
-        for method, case in pairs
-        for row in _rows(by_pair[method, case], by_pair.get((methods[0], case)))
-    ]
+    pairs = runs.pair_up(methods, cases, _problem)
+    return runs.measure(partial(_outcome, budget), pairs, seeds, jobs, _rows, first=methods[0])
 
 
-def _can_run(method: str) -> bool:
-    needed = NEEDS.get(method)
-    return needed is None or importlib.util.find_spec(needed) is not None
+def _problem(method: str, case: str) -> str | None:
+    return runs.missing(NEEDS.get(method))
 
 
-def _rows(outcomes: Sequence[Outcome], first: Sequence[Outcome] | None) -> Iterator[Row]:
+def _rows(
+    method: str, case: str, outcomes: Sequence[Outcome], ours: Sequence[Outcome] | None
+) -> Iterator[Row]:
     traces = [trace for trace, _ in outcomes]
     for row in figures(traces, SCORING, None):
         if row["metric"] == "final_excess":
@@ -109,18 +91,11 @@ def _rows(outcomes: Sequence[Outcome], first: Sequence[Outcome] | None) -> Itera
     held = [is_true for _, is_true in outcomes if is_true is not None]
     if held:
         yield share("intervals_true", held)
-    if first is None or first is outcomes:
-        return
-    for name, threshold in SCORING.thresholds.items():
-        ours = [trace for trace, _ in first]
-        compared = ratios(ours, traces, SCORING, name, threshold)
-        if compared is not None:
-            yield compared
+    if ours is not None:
+        yield from ratios([trace for trace, _ in ours], traces, SCORING)
 
 
-def _outcome(single: tuple[str, str, int, int]) -> Outcome:
-    method, case, seed, budget = single
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _outcome(budget: int, method: str, case: str, seed: int) -> Outcome:
     link = OuterLink(OuterTwin(seed, CASES[case]), budget_photons=budget)
     with contextlib.suppress(BudgetSpentError):
         METHODS[method](link, seed)

@@ -10,17 +10,14 @@ median: the excess is a chi-square of one degree of freedom, whose median is 0.4
 the time-bin encoding a quarter of all counts sees the phase.
 """
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-import optuna
 from scipy.stats import chi2
 
 from benchmarks.rivals import descent, direct, line_search, phase_model, stock
 from benchmarks.tasks import phase_cases as frozen
+from benchmarks.tasks import runs
 from benchmarks.tasks.link import Run, follow
 from benchmarks.tasks.scoring import Row, Trace, figures, ratios
 from calibration.interferometer import Encoding
@@ -73,23 +70,7 @@ def run(
     """
     budget = SCORING.budget_photons if budget_photons is None else budget_photons
     pairs = [(method, case) for case in cases for method in methods]
-    singles = [(method, case, seed, budget) for method, case in pairs for seed in seeds]
-    if jobs > 1:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # or the workers get in their way
-            os.environ.setdefault(name, "1")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            traces = list(pool.map(_trace, singles))
-    else:
-        traces = list(map(_trace, singles))
-    found = dict(zip([single[:3] for single in singles], traces, strict=True))
-    by_pair = {pair: [found[*pair, seed] for seed in seeds] for pair in pairs}
-    described = partial(_rows, by_pair, methods[0])
-    return [
-        {"method": method, "case": case, **row}
-        for method, case in pairs
-        for row in described(method, case)
-    ]
+    return runs.measure(partial(_trace, budget), pairs, seeds, jobs, _rows, first=methods[0])
 
 
 def median_bound(case: str) -> float:
@@ -101,21 +82,14 @@ def median_bound(case: str) -> float:
 
 
 def _rows(
-    by_pair: Mapping[tuple[str, str], Sequence[Trace]], first: str, method: str, case: str
+    method: str, case: str, traces: Sequence[Trace], ours: Sequence[Trace] | None
 ) -> Iterator[Row]:
-    traces = by_pair[method, case]
     yield from figures(traces, SCORING, median_bound(case))
-    if method == first:
-        return
-    for name, threshold in SCORING.thresholds.items():
-        row = ratios(by_pair[first, case], traces, SCORING, name, threshold)
-        if row is not None:
-            yield row
+    if ours is not None:
+        yield from ratios(ours, traces, SCORING)
 
 
-def _trace(single: tuple[str, str, int, int]) -> Trace:
-    method, name, seed, budget = single
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _trace(budget: int, method: str, name: str, seed: int) -> Trace:
     case = CASES[name]
     link = case.link(seed, budget_photons=budget)
     chosen = METHODS[method](case.twin.encoding)

@@ -7,19 +7,14 @@ where the recommendation stays within it until the end of the run. Cases and sco
 ``tasks/signal.toml``.
 """
 
-import multiprocessing
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-import optuna
-
 from benchmarks.rivals import signal_habits, signal_searches, signal_stages
+from benchmarks.tasks import runs
 from benchmarks.tasks import signal_cases as frozen
-from benchmarks.tasks.scoring import Row, Trace, figure, ratios, share
+from benchmarks.tasks.scoring import Row, Trace, figure, ratios, reaching, share, thinking
 from benchmarks.tasks.signal_bench import Run, follow
 
 VERSION, CASES = frozen.read()
@@ -101,48 +96,31 @@ def run(
     Returns:
         Rows as those of the task ``alignment``.
     """
-    pairs = [(m, c) for c in cases for m in methods if CASES[c].stage in METHODS[m].stages]
-    singles = [(method, case, seed, budget_photons) for method, case in pairs for seed in seeds]
-    if jobs > 1:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # or the workers get in their way
-            os.environ.setdefault(name, "1")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            outcomes = list(pool.map(_outcome, singles, chunksize=4))
-    else:
-        outcomes = list(map(_outcome, singles))
-    found = dict(zip([single[:3] for single in singles], outcomes, strict=True))
-    by_pair = {pair: [found[*pair, seed] for seed in seeds] for pair in pairs}
-    described = partial(_rows, by_pair, methods[0])
-    return [
-        {"method": method, "case": case, **row}
-        for method, case in pairs
-        for row in described(method, case)
-    ]
+    pairs = runs.pair_up(methods, cases, _problem)
+    one = partial(_outcome, budget_photons)
+    return runs.measure(one, pairs, seeds, jobs, _rows, first=methods[0])
 
 
 def left_out(methods: Sequence[str], cases: Sequence[str]) -> list[str]:
     """Say which of the methods are for some stages only."""
-    wanted = {CASES[case].stage for case in cases}
-    return [
-        f"{name} is for {' and '.join(METHODS[name].stages)} only"
-        for name in methods
-        if wanted - set(METHODS[name].stages)
-    ]
+    return runs.left_out(methods, cases, _problem)
+
+
+def _problem(method: str, case: str) -> str | None:
+    stages = METHODS[method].stages
+    return None if CASES[case].stage in stages else f"it is for {' and '.join(stages)} only"
 
 
 def _rows(
-    by_pair: Mapping[tuple[str, str], Sequence[Outcome]], first: str, method: str, case: str
+    method: str, case: str, outcomes: Sequence[Outcome], ours: Sequence[Outcome] | None
 ) -> Iterator[Row]:
-    outcomes, scoring = by_pair[method, case], CASES[case].scoring
+    scoring = CASES[case].scoring
     traces = [outcome.trace for outcome in outcomes]
-    ours = [outcome.trace for outcome in by_pair.get((first, case), ())]
     for name, threshold in scoring.thresholds.items():
-        yield from _reaching(traces, scoring, name, threshold, CASES[case].bound(threshold))
-        if method != first and ours:
-            ratio = ratios(ours, traces, scoring, name, threshold)
-            if ratio is not None:
-                yield ratio
+        bound = CASES[case].bound(threshold)
+        yield from reaching(traces, scoring, name, bound=bound, currency=scoring.currency)
+    if ours is not None:
+        yield from ratios([outcome.trace for outcome in ours], traces, scoring)
     final = [trace.steps[-1].excess for trace in traces]
     yield share("failed_starts", [excess > scoring.failed for excess in final])
     yield share("stopped", [outcome.is_stopped for outcome in outcomes])
@@ -153,32 +131,10 @@ def _rows(
     for name in outcomes[0].remarks:
         values = [outcome.remarks[name] for outcome in outcomes]
         yield figure(name, "share", values)
-    spent_ms = 1e3 * np.concatenate([trace.suggestion_s for trace in traces])
-    yield figure("suggestion_ms", "ms", spent_ms.tolist())
+    yield from thinking(traces)
 
 
-def _reaching(
-    traces: Sequence[Trace],
-    scoring: frozen.SignalScoring,
-    name: str,
-    threshold: float,
-    bound: float | None,
-) -> Iterator[Row]:
-    """Describe what it took to reach a threshold for good."""
-    reached = [trace.reached(threshold) for trace in traces]
-    spent = [np.inf if step is None else float(step.photons) for step in reached]
-    metric = f"{scoring.currency}_to_{name}"
-    yield figure(metric, scoring.currency, spent, scoring, bound=bound)
-    settings = [np.inf if step is None else float(step.settings) for step in reached]
-    yield figure(f"settings_to_{name}", "settings", settings, scoring)
-    seconds = [np.inf if step is None else step.seconds for step in reached]
-    yield figure(f"seconds_to_{name}", "s", seconds, scoring)
-    yield share(f"missed_{name}", [step is None for step in reached])
-
-
-def _outcome(single: tuple[str, str, int, int | None]) -> Outcome:
-    method, name, seed, budget = single
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _outcome(budget: int | None, method: str, name: str, seed: int) -> Outcome:
     case = CASES[name]
     bench = case.bench(seed, budget=budget or case.scoring.budget_photons)
     follow(METHODS[method].run, bench, seed)

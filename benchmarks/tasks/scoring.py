@@ -46,15 +46,8 @@ def figures(traces: Sequence[Trace], scoring: Scoring, bound: float | None) -> I
         bound: Median photons times excess that no method undercuts, or None.
     """
     for name, threshold in scoring.thresholds.items():
-        reached = [trace.reached(threshold) for trace in traces]
-        photons = [np.inf if step is None else float(step.photons) for step in reached]
         least = None if bound is None else bound / threshold
-        yield figure(f"photons_to_{name}", "photons", photons, scoring, bound=least)
-        settings = [np.inf if step is None else float(step.settings) for step in reached]
-        yield figure(f"settings_to_{name}", "settings", settings, scoring)
-        seconds = [np.inf if step is None else step.seconds for step in reached]
-        yield figure(f"seconds_to_{name}", "s", seconds, scoring)
-        yield share(f"missed_{name}", [step is None for step in reached])
+        yield from reaching(traces, scoring, name, bound=least)
     yield share("failed_starts", [trace.steps[-1].excess > scoring.failed for trace in traces])
     final = [trace.steps[-1].excess for trace in traces]
     yield figure("final_excess", "QBER", final, scoring)
@@ -63,29 +56,61 @@ def figures(traces: Sequence[Trace], scoring: Scoring, bound: float | None) -> I
         yield share("claims_true", [claim.excess < scoring.claimed for claim in claims])
         spent = [float(claim.photons) for claim in claims]
         yield figure("photons_to_claim", "photons", spent, scoring)
+    yield from thinking(traces)
+
+
+def reaching(
+    traces: Sequence[Trace],
+    scoring: Scoring,
+    name: str,
+    *,
+    bound: float | None,
+    currency: str = "photons",
+) -> Iterator[Row]:
+    """Describe what it took to reach a threshold for good.
+
+    Args:
+        traces: Runs of one method on one case.
+        scoring: How they are judged.
+        name: Of the threshold.
+        bound: Least median cost, or None.
+        currency: What the cost is counted in.
+    """
+    reached = [trace.reached(scoring.thresholds[name]) for trace in traces]
+    spent = [np.inf if step is None else float(step.photons) for step in reached]
+    yield figure(f"{currency}_to_{name}", currency, spent, scoring, bound=bound)
+    settings = [np.inf if step is None else float(step.settings) for step in reached]
+    yield figure(f"settings_to_{name}", "settings", settings, scoring)
+    seconds = [np.inf if step is None else step.seconds for step in reached]
+    yield figure(f"seconds_to_{name}", "s", seconds, scoring)
+    yield share(f"missed_{name}", [step is None for step in reached])
+
+
+def thinking(traces: Sequence[Trace]) -> Iterator[Row]:
+    """Describe the processor time of all suggestions, if any was made."""
     spent_ms = 1e3 * np.concatenate([trace.suggestion_s for trace in traces])
     if len(spent_ms):
         yield figure("suggestion_ms", "ms", spent_ms.tolist())
 
 
-def ratios(
-    ours: Sequence[Trace], theirs: Sequence[Trace], scoring: Scoring, name: str, threshold: float
-) -> Row | None:
+def ratios(ours: Sequence[Trace], theirs: Sequence[Trace], scoring: Scoring) -> Iterator[Row]:
     """Compare two methods, seed by seed: how many times our photons theirs are.
 
     A start that only one of them finishes counts as infinite or as 0; one that neither finishes
     does not count.
     """
-    values: list[float] = []
-    for trace, rival in zip(ours, theirs, strict=True):
-        mine, other = trace.reached(threshold), rival.reached(threshold)
-        if mine is None and other is None:
-            continue
-        if mine is None:
-            values.append(0.0)
-        else:
-            values.append(np.inf if other is None else other.photons / max(mine.photons, 1))
-    return figure(f"times_ours_to_{name}", "ratio", values, scoring) if values else None
+    for name, threshold in scoring.thresholds.items():
+        values: list[float] = []
+        for trace, rival in zip(ours, theirs, strict=True):
+            mine, other = trace.reached(threshold), rival.reached(threshold)
+            if mine is None and other is None:
+                continue
+            if mine is None:
+                values.append(0.0)
+            else:
+                values.append(np.inf if other is None else other.photons / max(mine.photons, 1))
+        if values:
+            yield figure(f"times_ours_to_{name}", "ratio", values, scoring)
 
 
 def figure(

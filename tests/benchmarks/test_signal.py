@@ -64,7 +64,9 @@ def test_a_dead_detector_is_said_rather_than_worked_around() -> None:
 
 def test_methods_for_some_stages_only_are_left_out_and_said_so() -> None:
     assert signal.run(range(1), ["lock-in"], ["delay"]) == []
-    assert signal.left_out(["ours", "lock-in"], ["delay", "bias"]) == ["lock-in is for bias only"]
+    assert signal.left_out(["ours", "lock-in"], ["delay", "bias"]) == [
+        "lock-in on delay: it is for bias only"
+    ]
 
 
 def test_a_meters_readings_are_the_currency_of_the_attenuation() -> None:
