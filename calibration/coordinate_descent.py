@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from calibration.clicks import Clicks, Estimate
+from calibration.model_sampler import ModelSampler
 from calibration.searches import Finding, Setting
 from calibration.trials import CLICKS, Params, Space
 
@@ -135,7 +135,7 @@ class CoordinateDescent:
         return (*self.point[: self._knob], value, *self.point[self._knob + 1 :])
 
 
-class CoordinateDescentSampler(BaseSampler):
+class CoordinateDescentSampler(ModelSampler):
     """Optuna sampler that goes down one knob after the other.
 
     It is deterministic and keeps no state: the descent is replayed from the study's complete
@@ -156,35 +156,18 @@ class CoordinateDescentSampler(BaseSampler):
         *,
         seed: int | None = None,
     ) -> None:
-        self._space = dict(space)
+        super().__init__(space, seed=seed)
         self._start = [start[name] for name in space]
         self._limits = [(allowed.low, allowed.high) for allowed in space.values()]
         self._periods = [
             periods[name] if isinstance(periods, Mapping) else periods for name in space
         ]
-        self._independent = RandomSampler(seed=seed)
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Give the space that the sampler was made for."""
-        return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Suggest the next reading."""
         return self.named(self.replay(study)[0].next_point())
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Suggest parameters that are not in the sampler's space: at random."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def replay(self, study: Study) -> tuple[CoordinateDescent, Estimate | None]:
         """Work out where the descent stands.
@@ -205,10 +188,6 @@ class CoordinateDescentSampler(BaseSampler):
             if descent.sweeps > sweeps:
                 confirmed = clicks.qber
         return descent, confirmed
-
-    def named(self, point: Sequence[float]) -> dict[str, float]:
-        """Name the knobs of a point."""
-        return dict(zip(self._space, point, strict=True))
 
     def _is_at(self, trial: FrozenTrial, point: Sequence[float]) -> bool:
         wanted = self.named(point)

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import qmc
 
+from calibration.model_sampler import Belief, ModelSampler
 from calibration.noisy_acquisition import most_informative, recommend
 from calibration.noisy_gp import Beliefs, GaussianProcess, Hyper, fit, smooth_noise
 
@@ -90,23 +90,14 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class _Belief:
-    """What is known after some trials; never changed, so that threads may share it."""
-
-    study_name: str
-    numbers: tuple[int, ...]
+class _Belief(Belief):
     process: GaussianProcess
     best: Array
     knee: float
     variance_per_photon: float
 
-    def is_part_of(self, study: Study, numbers: tuple[int, ...]) -> bool:
-        """Tell whether a study only went on since."""
-        known = numbers[: len(self.numbers)] == self.numbers
-        return known and self.study_name == study.study_name
 
-
-class NoisySampler(BaseSampler):
+class NoisySampler(ModelSampler):
     """Suggests knob settings, and how long to look, by a Gaussian process that knows the noise.
 
     A trial's variance goes into its user attribute ``variance``. Failed trials are ignored.
@@ -139,10 +130,11 @@ class NoisySampler(BaseSampler):
         beliefs: Beliefs | None = None,
         seed: int | None = None,
     ) -> None:
-        self._space = dict(space)
-        self._knobs, self._dwell = _split(self._space)
-        self._low = np.array([knob.low for knob in self._knobs.values()])
-        self._range = np.array([knob.high for knob in self._knobs.values()]) - self._low
+        super().__init__(space, seed=seed)
+        self._low, high = self._span
+        self._range = high - self._low
+        if not self._range.all():
+            raise ValueError("a knob cannot have a single value")
         self._start = np.full(len(self._knobs), 0.5)
         if start is not None:
             self._start = self._scaled(start)
@@ -151,16 +143,7 @@ class NoisySampler(BaseSampler):
         self._first_trials = len(self._knobs) + 1 if first_trials is None else first_trials
         self._first_photons, self._setting_photons = first_photons, setting_photons
         self._beliefs = beliefs if beliefs is not None else Beliefs()
-        entropy = np.random.SeedSequence(seed).entropy
-        self._seed = entropy if isinstance(entropy, int) else 0
-        self._independent = RandomSampler(seed=seed)
         self._belief: _Belief | None = None
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Give the space that the sampler was made for."""
-        return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -188,26 +171,7 @@ class NoisySampler(BaseSampler):
                 rng,
             )
             photons = offered[number]
-        suggestion: dict[str, Any] = self._named(point)
-        if self._dwell is not None:
-            allowed = self._space[self._dwell]
-            if isinstance(allowed, IntDistribution):
-                suggestion[self._dwell] = round(min(max(photons, allowed.low), allowed.high))
-        return suggestion
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Suggest parameters that are not in the sampler's space: at random."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Reseed what suggests foreign parameters; our own numbers come from the trial's number."""
-        self._independent.reseed_rng()
+        return self._suggestion(self._setting(point), self._allowed(photons))
 
     def recommendation(self, study: Study) -> Recommendation:
         """Recommend the setting of the best posterior mean; the next suggestion shares the work.
@@ -221,7 +185,7 @@ class NoisySampler(BaseSampler):
         (mean,), (sigma,) = belief.process.predict(belief.best[None])
         ends = mean + np.array([0.0, -1.0, 1.0]) * INTERVAL_SIGMAS * sigma
         value, low, high = sign * _expand(ends, belief.knee)
-        setting = self._named(belief.best)
+        setting = self.named(self._setting(belief.best))
         low, high = min(low, high), max(low, high)
         return Recommendation(setting, float(value), float(low), float(high), len(complete))
 
@@ -268,14 +232,14 @@ class NoisySampler(BaseSampler):
 
     def _photons(self, trial: FrozenTrial) -> float:
         if self._dwell is not None:
-            return float(trial.params[self._dwell])
+            return float(trial.params[self._dwell[0]])
         return float(trial.user_attrs.get(PHOTONS_ATTRIBUTE, self._first_photons))
 
     def _exposures(self) -> list[float]:
         """Return the exposures on offer, in photons."""
-        allowed = self._space[self._dwell] if self._dwell is not None else None
-        if not isinstance(allowed, IntDistribution):
+        if self._dwell is None:
             return [float(self._first_photons)]
+        _, allowed = self._dwell
         return [float(each) for each in np.geomspace(allowed.low, allowed.high, EXPOSURES)]
 
     def _sobol(self, number: int) -> Array:
@@ -290,28 +254,9 @@ class NoisySampler(BaseSampler):
         values = np.array([setting[name] for name in self._knobs])
         return np.asarray((values - self._low) / self._range)
 
-    def _named(self, point: Array) -> dict[str, float]:
-        """Round to each knob's resolution and name the knobs."""
-        named = {}
-        for (name, allowed), share in zip(self._knobs.items(), point, strict=True):
-            value = allowed.low + float(share) * (allowed.high - allowed.low)
-            if allowed.step is not None:
-                value = allowed.low + round((value - allowed.low) / allowed.step) * allowed.step
-            named[name] = min(max(value, allowed.low), allowed.high)
-        return named
-
-
-def _split(
-    space: Mapping[str, BaseDistribution],
-) -> tuple[dict[str, FloatDistribution], str | None]:
-    """Tell knobs from the number of photons."""
-    knobs = {name: d for name, d in space.items() if isinstance(d, FloatDistribution)}
-    dwell = [name for name, d in space.items() if isinstance(d, IntDistribution)]
-    if not knobs or len(knobs) + len(dwell) != len(space) or len(dwell) > 1:
-        raise ValueError("the space must be knobs (float) and at most one number of photons")
-    if any(knob.log or knob.low == knob.high for knob in knobs.values()):
-        raise ValueError("a knob cannot be on a logarithmic scale, nor have a single value")
-    return knobs, dwell[0] if dwell else None
+    def _setting(self, point: Array) -> Array:
+        """Turn shares of the ranges into values of the knobs, shape ``(K,)``."""
+        return np.asarray(self._low + point * self._range)
 
 
 def _variance(trial: FrozenTrial) -> float:

@@ -30,26 +30,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from calibration import phase_design
+from calibration.advice import ModelAdvice, StopWhenWithin
 from calibration.clicks import Clicks
 from calibration.interferometer import Encoding, Interferometer
+from calibration.model_sampler import Belief, ModelSampler
 from calibration.observations import Observations
 from calibration.phase_posterior import PhasePosterior, fit
+from calibration.trial_counts import CLICKS_ATTRIBUTE, drives_of, time_s_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
 Array = NDArray[np.float64]
-
-CLICKS_ATTRIBUTE = "clicks"
-"""User attribute of a complete trial: counts, 4 x 4, sent state by detector (H, V, D, A)."""
-
-TIME_ATTRIBUTE = "time_s"
-"""User attribute of a trial, needed only with a drift: when it was measured, s, any clock."""
 
 FIRST_SETTINGS = 2
 """Settings at the start, a quarter of a period apart: together they see cosine and sine."""
@@ -84,51 +80,23 @@ def least_excess(encoding: Encoding, counts: float, visibility: float) -> float:
 
 
 @dataclass(frozen=True)
-class PhaseAdvice:
-    """What the counts so far recommend, and how good it is expected to be.
+class PhaseAdvice(ModelAdvice):
+    """What the counts so far recommend; ``PhasePosterior.from_dict`` restores the posterior.
 
     Attributes:
-        setting: The drive, by its name.
-        predicted_qber: Expected share of errors among the sifted counts there, 0 to 1.
-        floor: The same at phase zero.
-        excess_mean: Expected QBER above it, mean of both bases.
-        excess_q90: Bound on that excess which holds with a probability of 90 %, if the model fits.
-        excess_q10: The excess is above this with a probability of 90 %.
         excess_bound: Least mean excess that the best design could reach with as many counts.
         half_wave: Drive for a phase of pi, as learnt.
         half_wave_sigma: Its standard deviation.
         visibility: Of the interference, as learnt.
         slope: 1 where the phase rises with the drive, -1 where it falls, 0 where that is not known:
             error counts alone never tell.
-        photons: Counts that this rests on.
-        settings: Settings measured.
-        modes: Explanations of the counts that still compete.
-        chi2_per_dof: Misfit of the model; near 1 if it fits, and no claim is worth much above 4.
-        misfit: Phase error per half turn assumed to explain a misfit, rad; 0 if the model fits.
-        posterior: All that is known, JSON-able; ``PhasePosterior.from_dict`` restores it.
     """
 
-    setting: dict[str, float]
-    predicted_qber: float
-    floor: float
-    excess_mean: float
-    excess_q90: float
-    excess_q10: float
     excess_bound: float
     half_wave: float
     half_wave_sigma: float
     visibility: float
     slope: int
-    photons: int
-    settings: int
-    modes: int
-    chi2_per_dof: float
-    misfit: float
-    posterior: dict[str, Any]
-
-    def is_within(self, target_excess: float) -> bool:
-        """Tell whether the excess is below a target with a probability of 90 %."""
-        return self.excess_q90 < target_excess
 
     def is_out_of_reach(self, target_excess: float) -> bool:
         """Tell whether a target is missed although the excess is known well."""
@@ -137,21 +105,12 @@ class PhaseAdvice:
 
 
 @dataclass(frozen=True)
-class _Belief:
-    """What is known after some trials; never changed, so that threads may share it."""
-
-    study_name: str
-    numbers: tuple[int, ...]
+class _Belief(Belief):
     posterior: PhasePosterior
     best: phase_design.PhaseRecommendation
 
-    def is_part_of(self, study: Study, numbers: tuple[int, ...]) -> bool:
-        """Tell whether a study only went on since."""
-        known = numbers[: len(self.numbers)] == self.numbers
-        return known and self.study_name == study.study_name
 
-
-class PhaseSampler(BaseSampler):
+class PhaseSampler(ModelSampler):
     """Suggests the drive of an interferometer's phase, and how many photons to count there.
 
     A trial's counts go into its user attribute ``clicks``; the value told is for the record only.
@@ -194,10 +153,12 @@ class PhaseSampler(BaseSampler):
         start: float | None = None,
         seed: int | None = None,
     ) -> None:
-        self._space = dict(space)
-        self._name, self._drive, self._dwell = _split(self._space)
-        self._span = self._drive.low, self._drive.high
-        middle = sum(self._span) / 2
+        super().__init__(space, seed=seed)
+        if len(self._knobs) != 1:
+            raise ValueError(f"the phase has one drive, but the space has {len(self._knobs)}")
+        ((self._name, drive),) = self._knobs.items()
+        self._limits = drive.low, drive.high
+        middle = sum(self._limits) / 2
         if (model is None) == (half_wave_v is None):
             raise ValueError("give either half_wave_v or the model of the interferometer")
         if model is None:
@@ -213,16 +174,7 @@ class PhaseSampler(BaseSampler):
         self._first_photons, self._most_photons = first_photons, most_photons
         self._drift_rad = drift_rad
         self._start = middle if start is None else start
-        entropy = np.random.SeedSequence(seed).entropy
-        self._seed = entropy if isinstance(entropy, int) else 0
-        self._independent = RandomSampler(seed=seed)
         self._belief: _Belief | None = None
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Give the space that the sampler was made for."""
-        return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -238,29 +190,12 @@ class PhaseSampler(BaseSampler):
         if len(seen) >= FIRST_SETTINGS and belief is not None:
             rows = list(self._model.rows)
             counts = photons * seen.shares[rows]
-            drive = phase_design.next_drive(belief.posterior, belief.best, self._span, counts)
+            drive = phase_design.next_drive(belief.posterior, belief.best, self._limits, counts)
         elif len(seen) == 0:
             drive = self._start
         else:
             drive = self._quarter_away(float(seen.drives[0, 0]))
-        suggestion: dict[str, Any] = {self._name: self._rounded(drive)}
-        if self._dwell is not None:
-            suggestion[self._dwell] = photons
-        return suggestion
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Suggest parameters that are not in the sampler's space: at random."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Reseed what suggests foreign parameters; our own numbers come from the trials."""
-        self._independent.reseed_rng()
+        return self._suggestion([drive], photons)
 
     def advice(self, study: Study) -> PhaseAdvice:
         """Recommend a drive from all complete trials; the next suggestion shares the work.
@@ -279,7 +214,7 @@ class PhaseSampler(BaseSampler):
         visibility = float(posterior.modes.visibility[0])
         rows = max(posterior.photons, 1)
         return PhaseAdvice(
-            setting={self._name: self._rounded(best.drive)},
+            setting=self.named([best.drive]),
             predicted_qber=floor + share / self._model.share_of_bases * mean,
             floor=floor,
             excess_mean=mean,
@@ -306,15 +241,15 @@ class PhaseSampler(BaseSampler):
     def _quarter_away(self, drive: float) -> float:
         """Return a drive a quarter of a period away, on the side with more room."""
         quarter = 0.5 * self._model.half_wave
-        side = 1 if drive <= sum(self._span) / 2 else -1
-        return float(np.clip(drive + side * quarter, *self._span))
+        side = 1 if drive <= sum(self._limits) / 2 else -1
+        return float(np.clip(drive + side * quarter, *self._limits))
 
     def _observe(self, study: Study) -> tuple[Observations, tuple[int, ...]]:
         """Collect the counts of the complete trials that saw light, and these trials' numbers."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         read = [(trial, *_read(trial, self._name)) for trial in complete]
         lit = [(trial, drive, n, k) for trial, drive, n, k in read if n.sum() > 0]
-        times = [self._time_s(trial) for trial, *_ in lit]
+        times = [time_s_of(trial) if self._drift_rad else 0.0 for trial, *_ in lit]
         shape = (len(lit), 4)
         observations = Observations(
             drives=np.array([drive for _, drive, _, _ in lit], dtype=float).reshape(-1, 1),
@@ -323,14 +258,6 @@ class PhaseSampler(BaseSampler):
             age_s=max(times, default=0.0) - np.array(times),
         )
         return observations, tuple(trial.number for trial, *_ in lit)
-
-    def _time_s(self, trial: FrozenTrial) -> float:
-        if self._drift_rad == 0:
-            return 0.0
-        try:
-            return float(trial.user_attrs[TIME_ATTRIBUTE])
-        except KeyError:
-            raise ValueError(f"trial {trial.number} lacks user attribute 'time_s'") from None
 
     def _believe(self, study: Study) -> _Belief | None:
         """Bring the belief up to date; it depends on the trials alone."""
@@ -344,7 +271,7 @@ class PhaseSampler(BaseSampler):
         posterior = fit(
             self._model,
             seen,
-            span=self._span,
+            span=self._limits,
             previous=previous.posterior if previous is not None else None,
             drift_rad=self._drift_rad,
             reference=previous.best.drive if previous is not None else None,
@@ -352,7 +279,7 @@ class PhaseSampler(BaseSampler):
         best = phase_design.recommend(
             posterior,
             np.random.default_rng([self._seed, len(numbers)]),
-            self._span,
+            self._limits,
             previous.best.drive if previous is not None else None,
         )
         self._belief = _Belief(study.study_name, numbers, posterior, best)
@@ -360,60 +287,18 @@ class PhaseSampler(BaseSampler):
 
     def _next_photons(self, photons: float) -> int:
         wanted = np.clip(GROWTH * photons, self._first_photons, self._most_photons)
-        if self._dwell is not None:
-            allowed = self._space[self._dwell]
-            if isinstance(allowed, IntDistribution):
-                wanted = np.clip(wanted, allowed.low, allowed.high)
-        return round(float(wanted))
-
-    def _rounded(self, drive: float) -> float:
-        """Round to the drive's resolution."""
-        low, high = self._span
-        if (step := self._drive.step) is not None:
-            drive = low + round((drive - low) / step) * step
-        return min(max(drive, low), high)
+        return self._allowed(float(wanted))
 
 
-class StopWhenInPhase:
-    """Optuna callback that ends ``study.optimize`` once the advice is good enough.
-
-    Args:
-        sampler: The study's sampler.
-        target_excess: QBER above the floor that must be undercut with a probability of 90 %.
-    """
-
-    def __init__(self, sampler: PhaseSampler, target_excess: float) -> None:
-        self._sampler = sampler
-        self._target_excess = target_excess
-
-    def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        """Look at the advice after a trial."""
-        if trial.state != TrialState.COMPLETE:
-            return
-        advice = self._sampler.advice(study)
-        enough = advice.settings >= self._sampler.settings_to_claim
-        if enough and advice.is_within(self._target_excess):
-            study.stop()
-
-
-def _split(space: Mapping[str, BaseDistribution]) -> tuple[str, FloatDistribution, str | None]:
-    """Tell the drive from the number of photons."""
-    drives = {name: d for name, d in space.items() if isinstance(d, FloatDistribution)}
-    dwell = [name for name, d in space.items() if isinstance(d, IntDistribution)]
-    if len(drives) + len(dwell) != len(space) or len(drives) != 1 or len(dwell) > 1:
-        raise ValueError("the space must be one drive (float) and at most one number of photons")
-    ((name, drive),) = drives.items()
-    if drive.log:
-        raise ValueError("a drive cannot be on a logarithmic scale")
-    return name, drive, dwell[0] if dwell else None
+StopWhenInPhase = StopWhenWithin
+"""Optuna callback that ends ``study.optimize`` once the advice is good enough."""
 
 
 def _read(trial: FrozenTrial, name: str) -> tuple[float, NDArray[np.int64], NDArray[np.int64]]:
     """Read a trial's drive and its four binomials."""
-    if name not in trial.params:
-        raise ValueError(f"trial {trial.number} has no value for {name}")
+    (drive,) = drives_of(trial, (name,))
     if CLICKS_ATTRIBUTE not in trial.user_attrs:
         raise ValueError(f"trial {trial.number} is complete but lacks user attribute 'clicks'")
     clicks = Clicks(np.asarray(trial.user_attrs[CLICKS_ATTRIBUTE], dtype=np.int64))
     n, k = clicks.by_basis()
-    return float(trial.params[name]), n, k
+    return drive, n, k

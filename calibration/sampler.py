@@ -34,13 +34,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from calibration import design, recollection
+from calibration.advice import ModelAdvice, StopWhenWithin
 from calibration.chain import Chain
 from calibration.inversion import BOTH_ALIKE, EVERY, NOTHING, Inverted
+from calibration.model_sampler import Belief, ModelSampler
 from calibration.observations import Observations
 from calibration.parameters import Prior, TangentPrior
 from calibration.posterior import RotationPosterior
@@ -70,46 +71,17 @@ _FITTING, _DESIGNING = 1, 2
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What the counts so far recommend, and how good it is expected to be.
+class Advice(ModelAdvice):
+    """What the counts so far recommend; ``RotationPosterior.from_dict`` restores the posterior.
 
     Attributes:
-        setting: Drive of each channel: voltages of squeezers, angles of wave plates.
-        predicted_qber: Expected QBER there, mean of both bases, 0 to 1.
-        floor: Expected QBER at perfect alignment.
-        excess_mean: Expected QBER above the floor.
-        excess_q90: Bound on it that holds with a probability of 90 %, if the model fits.
-        excess_q10: The excess is above this with a probability of 90 %.
         reachable: Excess that the drives' limits leave at the best setting, wherever that is.
-        photons: Detections that this rests on.
-        settings: Settings measured.
-        modes: Explanations of the counts that still compete.
-        chi2_per_dof: Misfit of the model; near 1 if it fits, and no claim is worth much above 4.
-        misfit: Angle error per half turn assumed to explain a misfit, rad; 0 if the model fits.
-        posterior: All that is known, JSON-able; ``RotationPosterior.from_dict`` restores it. It
-            describes the link with the bits of ``inverted`` bases inverted.
         inverted: Bases, of "Z" and "X", whose bits have to be inverted for that QBER; only with
-            ``may_invert``.
+            ``may_invert``. The posterior describes the link with these bits inverted.
     """
 
-    setting: dict[str, float]
-    predicted_qber: float
-    floor: float
-    excess_mean: float
-    excess_q90: float
-    excess_q10: float
     reachable: float
-    photons: int
-    settings: int
-    modes: int
-    chi2_per_dof: float
-    misfit: float
-    posterior: dict[str, Any]
     inverted: Inverted = NOTHING
-
-    def is_within(self, target_excess: float) -> bool:
-        """Tell whether the excess is below a target with a probability of 90 %."""
-        return self.excess_q90 < target_excess
 
     def is_out_of_reach(self, target_excess: float) -> bool:
         """Tell whether a target is missed although the excess is known well.
@@ -123,20 +95,11 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class _Belief:
-    """What is known after some trials; never changed, so that threads may share it."""
-
-    study_name: str
-    numbers: tuple[int, ...]
+class _Belief(Belief):
     model: int
     is_recalled: bool
     posterior: RotationPosterior
     best: design.Recommendation
-
-    def is_part_of(self, study: Study, numbers: tuple[int, ...]) -> bool:
-        """Tell whether a study only went on since."""
-        known = numbers[: len(self.numbers)] == self.numbers
-        return known and self.study_name == study.study_name
 
 
 @dataclass(frozen=True)
@@ -154,7 +117,7 @@ class _Session:
     numbers: tuple[int, ...]
 
 
-class RotationSampler(BaseSampler):
+class RotationSampler(ModelSampler):
     """Suggests drives of a polarization controller, and how many photons to count there.
 
     A trial's counts go into its user attributes (see :mod:`calibration.trial_counts`): ``clicks``,
@@ -217,11 +180,7 @@ class RotationSampler(BaseSampler):
         may_invert: bool = False,
         seed: int | None = None,
     ) -> None:
-        self._space = dict(space)
-        self._drives, self._dwell = _split(self._space)
-        self._span = np.array(
-            [[d.low for d in self._drives.values()], [d.high for d in self._drives.values()]]
-        )
+        super().__init__(space, seed=seed)
         if (chain is None) == (half_wave_v is None):
             raise ValueError("give either half_wave_v or the chain that models the controller")
         if chain is None:
@@ -241,24 +200,15 @@ class RotationSampler(BaseSampler):
         if not 0 < z_share < 1:
             raise ValueError(f"z_share is {z_share}, but must lie between 0 and 1")
         chain = chain if prior is None else chain.with_prior(prior)
-        if len(self._drives) != chain.channels:
-            raise ValueError(f"{len(self._drives)} channels for {chain.channels} retarders")
+        if len(self._knobs) != chain.channels:
+            raise ValueError(f"{len(self._knobs)} channels for {chain.channels} retarders")
         self._learnt = learnt
         self._models = recollection.models(chain, recalled, learnt)
         self._first_photons, self._most_photons = first_photons, most_photons
         self._drift_rad, self._z_share, self._may_invert = drift_rad, z_share, may_invert
-        self._start = None if start is None else np.array([start[name] for name in self._drives])
-        entropy = np.random.SeedSequence(seed).entropy
-        self._seed = entropy if isinstance(entropy, int) else 0
-        self._independent = RandomSampler(seed=seed)
+        self._start = None if start is None else np.array([start[name] for name in self._knobs])
         self._belief: _Belief | None = None
         self._summed_up: tuple[tuple[str, tuple[int, ...]], tuple[Chain, ...]] = (("", ()), ())
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Give the space that the sampler was made for."""
-        return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -294,24 +244,12 @@ class RotationSampler(BaseSampler):
                 photons * seen.shares,
                 seen.reading,
             )
-        suggestion: dict[str, Any] = self._named(setting)
-        if self._dwell is not None:
-            suggestion[self._dwell] = photons
-        return suggestion
+        return self._suggestion(setting, photons)
 
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Suggest parameters that are not in the sampler's space: at random."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Reseed what suggests foreign parameters; our own numbers come from the trial's number."""
-        self._independent.reseed_rng()
+    @property
+    def settings_to_claim(self) -> int:
+        """Settings after which the advice's claims mean something."""
+        return FIRST_SETTINGS
 
     def advice(self, study: Study) -> Advice:
         """Recommend a setting from all complete trials; the next suggestion shares the work.
@@ -325,7 +263,7 @@ class RotationSampler(BaseSampler):
         posterior, best = belief.posterior, belief.best
         floor, mean = float(best.floor.mean()), float(best.excess.mean())
         return Advice(
-            setting=self._named(best.setting),
+            setting=self.named(best.setting),
             predicted_qber=floor + mean,
             floor=floor,
             excess_mean=mean,
@@ -345,7 +283,7 @@ class RotationSampler(BaseSampler):
         """Collect the counts of the complete trials that saw light since the last long pause."""
         seen, numbers = observe(
             study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)),
-            tuple(self._drives),
+            tuple(self._knobs),
             z_share=self._z_share,
             is_dated=self._drift_rad != 0,
         )
@@ -434,52 +372,8 @@ class RotationSampler(BaseSampler):
     def _next_photons(self, seen: Observations) -> int:
         growth = GROWTH * np.sqrt(min(len(seen.reading) / 4, 1))
         wanted = np.clip(growth * seen.cost, self._first_photons, self._most_photons)
-        if self._dwell is not None:
-            allowed = self._space[self._dwell]
-            if isinstance(allowed, IntDistribution):
-                wanted = np.clip(wanted, allowed.low, allowed.high)
-        return round(float(wanted))
-
-    def _named(self, setting: Array) -> dict[str, float]:
-        """Round to each channel's resolution and name the channels."""
-        named = {}
-        for (name, allowed), value in zip(self._drives.items(), setting, strict=True):
-            drive = float(value)
-            if allowed.step is not None:
-                drive = allowed.low + round((drive - allowed.low) / allowed.step) * allowed.step
-            named[name] = min(max(drive, allowed.low), allowed.high)
-        return named
+        return self._allowed(float(wanted))
 
 
-class StopWhenAligned:
-    """Optuna callback that ends ``study.optimize`` once the advice is good enough.
-
-    Args:
-        sampler: The study's sampler.
-        target_excess: QBER above the floor that must be undercut with a probability of 90 %.
-    """
-
-    def __init__(self, sampler: RotationSampler, target_excess: float) -> None:
-        self._sampler = sampler
-        self._target_excess = target_excess
-
-    def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        """Look at the advice after a trial."""
-        if trial.state != TrialState.COMPLETE:
-            return
-        advice = self._sampler.advice(study)
-        if advice.settings >= FIRST_SETTINGS and advice.is_within(self._target_excess):
-            study.stop()
-
-
-def _split(
-    space: Mapping[str, BaseDistribution],
-) -> tuple[dict[str, FloatDistribution], str | None]:
-    """Tell drives from the number of photons."""
-    drives = {name: d for name, d in space.items() if isinstance(d, FloatDistribution)}
-    dwell = [name for name, d in space.items() if isinstance(d, IntDistribution)]
-    if len(drives) + len(dwell) != len(space) or len(dwell) > 1:
-        raise ValueError("the space must be drives (float) and at most one number of photons")
-    if any(d.log for d in drives.values()):
-        raise ValueError("drives cannot be on a logarithmic scale")
-    return drives, dwell[0] if dwell else None
+StopWhenAligned = StopWhenWithin
+"""Optuna callback that ends ``study.optimize`` once the advice is good enough."""

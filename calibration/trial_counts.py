@@ -65,8 +65,8 @@ def observe(
     for trial in trials:
         counts, errors, photons = _counts(trial)
         if counts.sum() > 0:
-            time_s = _time_s(trial) if is_dated else 0.0
-            rows.append((_drives(trial, drives), counts, errors, photons, time_s, trial.number))
+            time_s = time_s_of(trial) if is_dated else 0.0
+            rows.append((drives_of(trial, drives), counts, errors, photons, time_s, trial.number))
     reading = readings(z_share)
     columns = list(zip(*rows, strict=True)) or [()] * 6
     trials_seen = np.array(columns[1], dtype=float).reshape(-1, len(reading))
@@ -84,14 +84,16 @@ def observe(
     return observations, columns[5]
 
 
-def _drives(trial: FrozenTrial, names: Sequence[str]) -> list[float]:
+def drives_of(trial: FrozenTrial, names: Sequence[str]) -> list[float]:
+    """Read a trial's drives, by name; raise ValueError where one is missing."""
     missing = [name for name in names if name not in trial.params]
     if missing:
         raise ValueError(f"trial {trial.number} has no value for {', '.join(missing)}")
     return [float(trial.params[name]) for name in names]
 
 
-def _time_s(trial: FrozenTrial) -> float:
+def time_s_of(trial: FrozenTrial) -> float:
+    """Read when a trial was measured, s; raise ValueError where it does not say."""
     try:
         return float(trial.user_attrs[TIME_ATTRIBUTE])
     except KeyError:

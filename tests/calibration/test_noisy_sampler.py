@@ -89,7 +89,7 @@ def test_a_trial_without_its_variance_is_refused_by_number() -> None:
 @pytest.mark.parametrize(
     ("space", "problem"),
     [
-        ({"n": IntDistribution(1, 9)}, "must be knobs"),
+        ({"n": IntDistribution(1, 9)}, "one or more FloatDistribution"),
         ({"x": FloatDistribution(1, 9, log=True)}, "logarithmic"),
         ({"x": FloatDistribution(1, 1)}, "single value"),
     ],

@@ -199,7 +199,7 @@ def test_what_an_earlier_study_learnt_saves_settings() -> None:
 def test_a_space_or_model_of_another_kind_is_refused(
     space: dict[str, BaseDistribution], options: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"one drive|logarithmic|either"):
+    with pytest.raises(ValueError, match=r"one drive|one or more|logarithmic|either"):
         PhaseSampler(space, **options)
 
 

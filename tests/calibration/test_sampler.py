@@ -387,7 +387,7 @@ def test_a_complete_trial_without_proper_counts_is_named(
     ids=["too-few-voltages", "two-dwells", "a-choice", "logarithmic-voltages"],
 )
 def test_a_space_of_another_kind_is_refused(space: dict[str, BaseDistribution]) -> None:
-    with pytest.raises(ValueError, match=r"channels|drives"):
+    with pytest.raises(ValueError, match=r"channels|one or more|logarithmic"):
         RotationSampler(space, half_wave_v=2.5)
 
 
