@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from calibration.interferometer import SIZE, Interferometer, Phases, wrapped
+from calibration.modes import Climb, ascend, chi2_per_dof, distinct, laplace
 from calibration.observations import XX, ZZ, Observations
 
 Array = NDArray[np.float64]
@@ -30,11 +32,8 @@ MOST_SCALES = 41
 SCREENING_STEPS = 6
 KEPT_STARTS = 30
 FINAL_STEPS = 30
-CONVERGED_NATS = 1e-3
 LARGEST_STEP_RAD = 1.0
 LARGEST_LOG_STEP = 1.5
-MODE_WINDOW_NATS = 12.0
-SAME_PREDICTION = 0.03
 MOST_MODES = 12
 PROBES = 25
 
@@ -218,7 +217,7 @@ def fit(
         reference: Setting that matters; without it the model is taken as exact.
     """
     tilt = 0.25 * drift_rad**2 * seen.age_s
-    current = seen.weakened(tilt) if drift_rad > 0 else seen
+    current = seen.aged(drift_rad)
     climb = _search(model, current, span, previous)
     ratio, freedom = _chi2(model, current, climb)
     misfit, reduced = 0.0, ratio
@@ -263,28 +262,7 @@ def _sifted_share(model: Interferometer, seen: Observations) -> float:
     return float(sifted[1] / sifted.sum())
 
 
-@dataclass
-class _Climb:
-    """Fisher scoring on a batch of starts: where each stands and what is known there."""
-
-    at: Phases
-    log_posterior: Array
-    gradient: Array
-    curvature: Array
-    damping: Array
-
-    def keep(self, index: NDArray[Any]) -> _Climb:
-        return _Climb(**{name: value[index] for name, value in vars(self).items()})
-
-    def put(self, index: NDArray[Any], other: _Climb) -> None:
-        """Replace the members at ``index``."""
-        for mine, new in zip(vars(self.at).values(), vars(other.at).values(), strict=True):
-            mine[index] = new
-        for name in ("log_posterior", "gradient", "curvature", "damping"):
-            getattr(self, name)[index] = getattr(other, name)
-
-
-def _begin(model: Interferometer, seen: Observations, at: Phases) -> _Climb:
+def _begin(model: Interferometer, seen: Observations, at: Phases) -> Climb[Phases]:
     """Evaluate log posterior, gradient and curvature (Fisher information and prior)."""
     trials, errors = _counts(model, seen)
     probability, slope = model.linearise(at, seen.drives[:, 0])
@@ -297,7 +275,7 @@ def _begin(model: Interferometer, seen: Observations, at: Phases) -> _Climb:
     weight = (trials / variance).reshape(len(at), -1, 1)
     curvature = np.swapaxes(flat, -1, -2) @ (flat * weight) + np.diag(precision)
     curvature[:, 0, 0] += CIRCLE_PRECISION
-    return _Climb(
+    return Climb(
         at=at,
         log_posterior=fit_.sum(axis=(1, 2)) + log_prior,
         gradient=(score @ flat)[:, 0] + pull,
@@ -306,29 +284,15 @@ def _begin(model: Interferometer, seen: Observations, at: Phases) -> _Climb:
     )
 
 
-def _climb(model: Interferometer, seen: Observations, climb: _Climb, steps: int) -> None:
-    """Improve every member by up to ``steps`` damped scoring steps, in place."""
-    diagonal = np.arange(SIZE)
+def _climb(model: Interferometer, seen: Observations, climb: Climb[Phases], steps: int) -> None:
     reach = max(float(np.abs(model.lever(seen.drives[:, 0])).max(initial=0.0)), 1.0)
     largest = np.array([LARGEST_STEP_RAD, LARGEST_STEP_RAD / reach, LARGEST_LOG_STEP])
-    active = np.arange(len(climb.at))
-    for _ in range(steps):
-        here = climb.keep(active)
-        damped = here.curvature.copy()
-        damped[:, diagonal, diagonal] *= 1 + here.damping[:, None]
-        step = np.linalg.solve(damped, here.gradient[..., None])[..., 0]
-        gain = 0.5 * np.sum(step * here.gradient, axis=-1)
-        going = (gain > CONVERGED_NATS) | (here.damping > 1)  # a short step is not convergence
-        active, here, step = active[going], here.keep(going), step[going]
-        if len(active) == 0:
-            return
-        step /= np.maximum(1, np.abs(step / largest).max(axis=-1, keepdims=True))
-        there = _begin(model, seen, model.step(here.at, step))
-        better = there.log_posterior > here.log_posterior
-        there.damping = np.maximum(here.damping * 0.2, 1e-4)
-        climb.put(active[better], there.keep(better))
-        climb.damping[active[~better]] = here.damping[~better] * 8
-        active = active[climb.damping[active] <= 1e6]
+
+    def step(at: Phases, tangent: Array) -> Phases:
+        share = np.maximum(1, np.abs(tangent / largest).max(axis=-1, keepdims=True))
+        return model.step(at, tangent / share)
+
+    ascend(climb, partial(_begin, model, seen), step, steps)
 
 
 def _search(
@@ -336,7 +300,7 @@ def _search(
     seen: Observations,
     span: tuple[float, float],
     previous: PhasePosterior | None,
-) -> _Climb:
+) -> Climb[Phases]:
     """Climb from a grid of starts and keep the distinct modes, best first."""
     climb = _begin(model, seen, _starts(model, seen))
     _climb(model, seen, climb, SCREENING_STEPS)
@@ -344,7 +308,10 @@ def _search(
     if previous is not None:
         climb = _begin(model, seen, Phases.concatenate([climb.at, previous.modes]))
     _climb(model, seen, climb, FINAL_STEPS)
-    return climb.keep(_distinct(model, climb, np.linspace(*span, PROBES)))
+    probes = np.linspace(*span, PROBES)
+    return distinct(
+        climb, lambda at: model.error_probability(at, probes).reshape(len(at), -1), MOST_MODES
+    )
 
 
 def _starts(model: Interferometer, seen: Observations) -> Phases:
@@ -361,48 +328,19 @@ def _starts(model: Interferometer, seen: Observations) -> Phases:
     return Phases(phase.ravel(), scale.ravel(), floor, sign.ravel())
 
 
-def _distinct(model: Interferometer, climb: _Climb, probes: Array) -> NDArray[np.intp]:
-    """Choose the members that are good and predict something new, best first."""
-    order = np.argsort(-climb.log_posterior)
-    order = order[climb.log_posterior[order] > climb.log_posterior.max() - MODE_WINDOW_NATS]
-    predicted = model.error_probability(climb.at[order], probes).reshape(len(order), -1)
-    kept: list[int] = []
-    for member in range(len(order)):
-        apart = np.abs(predicted[kept] - predicted[member]).max(axis=-1)
-        if np.all(apart > SAME_PREDICTION):
-            kept.append(member)
-    chosen: NDArray[np.intp] = order[kept[:MOST_MODES]]
-    return chosen
-
-
-def _laplace(model: Interferometer, climb: _Climb) -> PhasePosterior:
-    """Approximate the posterior by a Gaussian at each mode."""
-    _, log_determinant = np.linalg.slogdet(climb.curvature)
-    evidence = climb.log_posterior - 0.5 * log_determinant
-    order = np.argsort(-evidence)
-    weights = np.exp(evidence[order] - evidence.max())
-    covariance = np.linalg.inv(climb.curvature[order]).astype(np.float64, copy=False)
+def _laplace(model: Interferometer, climb: Climb[Phases]) -> PhasePosterior:
+    order, weights, covariance = laplace(climb.log_posterior, climb.curvature)
     modes = climb.at[order]
-    return PhasePosterior(
-        model=model,
-        modes=replace(modes, phase=wrapped(modes.phase)),
-        covariance=0.5 * (covariance + np.swapaxes(covariance, -1, -2)),
-        weights=weights / weights.sum(),
-    )
+    return PhasePosterior(model, replace(modes, phase=wrapped(modes.phase)), covariance, weights)
 
 
-def _chi2(model: Interferometer, seen: Observations, climb: _Climb) -> tuple[float, float]:
+def _chi2(model: Interferometer, seen: Observations, climb: Climb[Phases]) -> tuple[float, float]:
     """Return chi-square per degree of freedom of the best mode, and the degrees of freedom."""
-    best = climb.keep(np.array([np.argmax(climb.log_posterior)]))
-    all_trials, all_errors = _counts(model, seen)
-    probability = model.error_probability(best.at, seen.drives[:, 0])[0]
-    used = all_trials > 0
-    trials, errors, p = all_trials[used], all_errors[used], probability[used]
-    chi2 = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))
+    best = climb.best
     precision = model.log_prior(best.at)[2] + np.array([CIRCLE_PRECISION, 0, 0])
     fitted = SIZE - np.diagonal(np.linalg.inv(best.curvature[0])) @ precision
-    freedom = max(float(used.sum() - fitted), 1.0)
-    return float(chi2) / freedom, freedom
+    probability = model.error_probability(best.at, seen.drives[:, 0])[0]
+    return chi2_per_dof(*_counts(model, seen), probability, fitted)
 
 
 def _log_proposal(modes: Phases, root: Array, weights: Array, at: Phases) -> Array:

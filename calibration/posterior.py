@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from calibration.chain import Chain
 from calibration.inversion import Inverted, seen_inverted
+from calibration.modes import Climb, ascend, chi2_per_dof, distinct, laplace
 from calibration.observations import Observations
 from calibration.parameters import Parameters, Prior
 from calibration.retarders import RetarderChain
@@ -42,14 +43,11 @@ HARDLY_POSSIBLE = 0.01
 
 SCREENING_STEPS = 8
 FINAL_STEPS = 40
-CONVERGED_NATS = 1e-3
 LARGEST_STEP_RAD = 1.0
-MODE_WINDOW_NATS = 12.0
 LARGEST_HOPE = 5.0
 """What a climb may still gain, as a multiple of what its next step promises: without a hope of
 coming within the window of the best, it ends."""
 
-SAME_PREDICTION = 0.03
 NUMBERS_PROBED = 24
 """Error probabilities, at random settings, by which modes are told apart."""
 
@@ -215,28 +213,7 @@ def log_posterior(chain: Chain, seen: Observations, at: Parameters) -> Array:
     return seen.log_likelihood(probability) + chain.log_prior(at)[0]
 
 
-@dataclass
-class _Climb:
-    """Fisher scoring on a batch of starts: where each stands and what is known there."""
-
-    at: Parameters
-    log_posterior: Array
-    gradient: Array
-    curvature: Array
-    damping: Array
-
-    def keep(self, index: NDArray[Any]) -> _Climb:
-        return _Climb(**{name: value[index] for name, value in vars(self).items()})
-
-    def put(self, index: NDArray[Any], other: _Climb) -> None:
-        """Replace the members at ``index``."""
-        for mine, new in zip(vars(self.at).values(), vars(other.at).values(), strict=True):
-            mine[index] = new
-        for name in ("log_posterior", "gradient", "curvature", "damping"):
-            getattr(self, name)[index] = getattr(other, name)
-
-
-def _begin(chain: Chain, seen: Observations, at: Parameters) -> _Climb:
+def _begin(chain: Chain, seen: Observations, at: Parameters) -> Climb[Parameters]:
     """Evaluate log posterior, gradient and curvature (Fisher information and prior)."""
     probability, slope = seen.linearise(chain, at)
     log_prior, pull, precision = chain.log_prior(at)
@@ -245,7 +222,7 @@ def _begin(chain: Chain, seen: Observations, at: Parameters) -> _Climb:
     flat = np.swapaxes(slope, 1, 2).reshape(len(at), chain.size, -1)
     weight = (seen.trials / variance).reshape(len(at), 1, -1)
     curvature = (flat * weight) @ np.swapaxes(flat, -1, -2) + precision
-    return _Climb(
+    return Climb(
         at=at,
         log_posterior=seen.log_likelihood(probability) + log_prior,
         gradient=(flat @ score.reshape(len(at), -1, 1))[..., 0] + pull,
@@ -254,31 +231,12 @@ def _begin(chain: Chain, seen: Observations, at: Parameters) -> _Climb:
     )
 
 
-def _climb(chain: Chain, seen: Observations, climb: _Climb, steps: int) -> None:
-    """Improve every member by up to ``steps`` damped scoring steps, in place."""
-    diagonal = np.arange(chain.size)
-    active = np.arange(len(climb.at))
-    for _ in range(steps):
-        here = climb.keep(active)
-        damped = here.curvature.copy()
-        damped[:, diagonal, diagonal] *= 1 + here.damping[:, None]
-        step = np.linalg.solve(damped, here.gradient[..., None])[..., 0]
-        gain = 0.5 * np.sum(step * here.gradient, axis=-1)
-        going = (gain > CONVERGED_NATS) | (here.damping > 1)  # a short step is not convergence
-        behind = climb.log_posterior.max() - here.log_posterior
-        going &= behind < MODE_WINDOW_NATS + LARGEST_HOPE * gain
-        active, here, step = active[going], here.keep(going), step[going]
-        if len(active) == 0:
-            return
-        length = np.linalg.norm(step, axis=-1, keepdims=True)
-        step *= np.minimum(1, LARGEST_STEP_RAD / length)
-        there = _begin(chain, seen, chain.step(here.at, step))
-        better = there.log_posterior > here.log_posterior
-        there.damping = np.maximum(here.damping * 0.2, 1e-4)
-        climb.put(active[better], there.keep(better))
-        climb.damping[active[~better]] = here.damping[~better] * 8
-        hopeless = climb.damping[active] > 1e6
-        active = active[~hopeless]
+def _climb(chain: Chain, seen: Observations, climb: Climb[Parameters], steps: int) -> None:
+    def step(at: Parameters, tangent: Array) -> Parameters:
+        length = np.linalg.norm(tangent, axis=-1, keepdims=True)
+        return chain.step(at, tangent * np.minimum(1, LARGEST_STEP_RAD / length))
+
+    ascend(climb, partial(_begin, chain, seen), step, steps, largest_hope=LARGEST_HOPE)
 
 
 def fit(
@@ -337,7 +295,7 @@ def _search(
     rng: np.random.Generator,
     span: Array,
     previous: RotationPosterior | None,
-) -> _Climb:
+) -> Climb[Parameters]:
     """Climb from many starts and keep the distinct modes, best first."""
     several = previous is None or previous.weights[0] < 1 - HARDLY_POSSIBLE
     starts = chain.draw(rng, STARTS if several else STARTS_WITH_ONE_MODE)
@@ -349,40 +307,20 @@ def _search(
     fresh = np.argsort(-climb.log_posterior[: len(starts)])[: -(-len(starts) // 3)]
     climb = climb.keep(np.append(fresh, np.arange(len(starts), len(climb.at))))
     _climb(chain, seen, climb, FINAL_STEPS)
-    return climb.keep(_distinct(chain, seen, climb, probes))
+
+    def predict(at: Parameters) -> Array:
+        predicted = chain.error_probability(at, probes)
+        return seen.read(predicted.reshape(len(at), -1, 4)).reshape(len(at), -1)
+
+    return distinct(climb, predict, MOST_MODES)
 
 
-def _distinct(chain: Chain, seen: Observations, climb: _Climb, probes: Array) -> NDArray[np.intp]:
-    """Choose the members that are good and predict something new, best first."""
-    order = np.argsort(-climb.log_posterior)
-    order = order[climb.log_posterior[order] > climb.log_posterior.max() - MODE_WINDOW_NATS]
-    predicted = chain.error_probability(climb.at[order], probes)
-    predicted = seen.read(predicted.reshape(len(order), -1, 4)).reshape(len(order), -1)
-    kept: list[int] = []
-    for member in range(len(order)):
-        apart = np.abs(predicted[kept] - predicted[member]).max(axis=-1)
-        if np.all(apart > SAME_PREDICTION):
-            kept.append(member)
-    chosen: NDArray[np.intp] = order[kept[:MOST_MODES]]
-    return chosen
-
-
-def _laplace(chain: Chain, seen: Observations, climb: _Climb) -> RotationPosterior:
-    """Approximate the posterior by a Gaussian at each mode."""
+def _laplace(chain: Chain, seen: Observations, climb: Climb[Parameters]) -> RotationPosterior:
     curvature = climb.curvature
     if seen.hides_turns:
         curvature = curvature + GAUGE_PRECISION * _gauge(chain, climb.at)
-    _, log_determinant = np.linalg.slogdet(curvature)
-    evidence = climb.log_posterior - 0.5 * log_determinant
-    order = np.argsort(-evidence)
-    weights = np.exp(evidence[order] - evidence.max())
-    covariance = np.linalg.inv(curvature[order]).astype(np.float64, copy=False)
-    return RotationPosterior(
-        chain=chain,
-        modes=climb.at[order],
-        covariance=0.5 * (covariance + np.swapaxes(covariance, -1, -2)),
-        weights=weights / weights.sum(),
-    )
+    order, weights, covariance = laplace(climb.log_posterior, curvature)
+    return RotationPosterior(chain, climb.at[order], covariance, weights)
 
 
 def _gauge(chain: Chain, at: Parameters) -> Array:
@@ -393,19 +331,10 @@ def _gauge(chain: Chain, at: Parameters) -> Array:
     return projector
 
 
-def _chi2(chain: Chain, seen: Observations, climb: _Climb) -> tuple[float, float]:
-    """Compare the counts with what the best mode predicts.
-
-    Returns:
-        Chi-square per degree of freedom, and the degrees of freedom: numbers seen less those
-        parameters that they, rather than the prior, determine.
-    """
-    best = climb.keep(np.array([np.argmax(climb.log_posterior)]))
-    probability = seen.error_probability(chain, best.at)[0]
-    used = seen.trials > 0
-    trials, errors, p = seen.trials[used], seen.errors[used], probability[used]
-    chi2 = np.sum((errors - trials * p) ** 2 / (trials * p * (1 - p)))
+def _chi2(chain: Chain, seen: Observations, climb: Climb[Parameters]) -> tuple[float, float]:
+    """Return chi-square per degree of freedom of the best mode, and the degrees of freedom."""
+    best = climb.best
     _, _, precision = chain.log_prior(best.at)
     fitted = chain.size - np.sum(np.linalg.inv(best.curvature[0]) * precision[0])
-    freedom = max(float(used.sum() - fitted), 1.0)
-    return float(chi2) / freedom, freedom
+    probability = seen.error_probability(chain, best.at)[0]
+    return chi2_per_dof(seen.trials, seen.errors, probability, fitted)
