@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from calibration.model_sampler import ModelSampler
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,17 @@ class ModelAdvice(ABC):
         """Tell whether a target is missed although the excess is known well."""
 
 
-class Adviser(Protocol):
-    """A sampler that advises."""
+class AdvisingSampler(ModelSampler):
+    """A sampler that recommends a setting, and says how good that is expected to be."""
 
     @property
+    @abstractmethod
     def settings_to_claim(self) -> int:
         """Settings after which the advice's claims mean something."""
-        ...
 
+    @abstractmethod
     def advice(self, study: Study) -> ModelAdvice:
         """Recommend a setting from all complete trials."""
-        ...
 
 
 class StopWhenWithin:
@@ -70,7 +72,7 @@ class StopWhenWithin:
         target_excess: QBER above the floor that must be undercut with a probability of 90 %.
     """
 
-    def __init__(self, sampler: Adviser, target_excess: float) -> None:
+    def __init__(self, sampler: AdvisingSampler, target_excess: float) -> None:
         self._sampler = sampler
         self._target_excess = target_excess
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -13,28 +13,18 @@ from calibration.bench import Bench
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
 from calibration.interferometer import Encoding, Interferometer
 from calibration.metering import Progress
+from calibration.model_search import N_PHOTONS, PHOTONS_ASKED, AdvisedSearch
 from calibration.pauses import Pauses
 from calibration.phase_posterior import PhasePosterior
 from calibration.phase_sampler import PhaseSampler
 from calibration.phase_settings import PhaseSettings
 from calibration.searches import Finding, Search, SearchBuilder, Setting, StockSearch
 from calibration.stages import StageResult, StageRun
-from calibration.trials import Params, Space, TrialLog
+from calibration.trials import Space, TrialLog
 
 __all__ = ["PhaseSettings", "PhaseStage", "Progress", "StageResult"]
 
 STAGE = "phase"
-
-N_PHOTONS = "n_photons"
-"""Parameter of a trial by which the model's sampler asks for a number of detections."""
-
-MOST_PHOTONS_ASKED = 1_000_000_000
-"""Largest number of detections that a trial's parameter can hold."""
-
-MISFIT_CHI2 = 4.0
-MISFIT_SETTINGS = 5
-"""Chi-square per degree of freedom above which the model does not fit, once as many settings are
-measured that a wrong mode of the posterior has had time to die."""
 
 SLOPES = {
     1: ", the phase rises with the voltage",
@@ -44,67 +34,22 @@ SLOPES = {
 """What is said of the slope; error counts alone do not tell it."""
 
 
-class PhaseSearch:
-    """The model-based search: estimates phase, half-wave voltage and visibility from all counts.
+class PhaseSearch(AdvisedSearch[PhaseSampler]):
+    """The model-based search: estimates phase, half-wave voltage and visibility from all counts."""
 
-    Its finding is final when the excess is below the target with 90 % probability, or known to be
-    out of the knob's reach; a fresh window refutes it if the QBER is above what is expected, or
-    above the expected floor by more than the target.
-
-    Args:
-        sampler: The sampler.
-        space: Its search space.
-        target_excess: Wanted QBER above the best reachable one.
-    """
-
-    name = "model"
-    patience = 2
-    rivals = 0
-
-    def __init__(self, sampler: PhaseSampler, space: Space, target_excess: float) -> None:
-        self.sampler = sampler
-        self.space = space
-        self._target_excess = target_excess
-
-    def params(self, setting: Setting, photons: int) -> Params:
-        """Write a setting as a trial."""
-        return {**setting, N_PHOTONS: min(max(photons, 1), MOST_PHOTONS_ASKED)}
-
-    def photons(self, params: Params) -> int:
-        """Tell how many detections the sampler asked for."""
-        return int(params[N_PHOTONS])
+    misfit_settings = 5
+    whose_reach = "knob"
 
     def assess(self, study: Study) -> Finding:
-        """Judge by the posterior."""
+        """Judge by the posterior, and say what was learnt of the device."""
         advice = self.sampler.advice(study)
-        misfit = None
-        if advice.chi2_per_dof > MISFIT_CHI2 and advice.settings >= MISFIT_SETTINGS:
-            misfit = (
-                f"the model does not fit (chi-square per degree of freedom "
-                f"{advice.chi2_per_dof:.1f} after {advice.settings} settings)"
-            )
-        enough = advice.settings >= self.sampler.settings_to_claim
-        is_within = advice.is_within(self._target_excess)
-        is_final = enough and is_within
-        remark = (
+        finding = self.judge(advice)
+        learnt = (
             f"half-wave voltage {advice.half_wave:.4g} +- {advice.half_wave_sigma:.2g} V, "
             f"visibility {advice.visibility:.3f}{SLOPES[advice.slope]}"
         )
-        if enough and not is_within and advice.is_out_of_reach(self._target_excess):
-            is_final, remark = True, "nothing better is within the knob's reach"
-        return Finding(
-            setting=advice.setting,
-            is_final=is_final,
-            predicted_qber=advice.predicted_qber,
-            ceiling=min(max(advice.predicted_qber, advice.floor + self._target_excess), 1.0),
-            excess_mean=advice.excess_mean,
-            excess_q90=advice.excess_q90,
-            excess_bound=advice.excess_bound,
-            posterior=advice.posterior,
-            misfit=misfit,
-            is_strained=advice.misfit > 0,
-            remark=remark if is_final else None,
-        )
+        remark = finding.remark or (learnt if finding.is_final else None)
+        return replace(finding, excess_bound=advice.excess_bound, remark=remark)
 
 
 class PhaseStage:
@@ -204,11 +149,7 @@ class PhaseStage:
 
     def _model(self, drive: FloatDistribution, warm: Mapping[str, Any] | None) -> PhaseSearch:
         settings = self._settings
-        photons = IntDistribution(1, MOST_PHOTONS_ASKED, log=True)
-        space: dict[str, FloatDistribution | IntDistribution] = {
-            settings.knob: drive,
-            N_PHOTONS: photons,
-        }
+        space: Space = {settings.knob: drive, N_PHOTONS: PHOTONS_ASKED}
         model = settings.interferometer(self._encoding, (drive.low, drive.high))
         sampler = PhaseSampler(
             space,

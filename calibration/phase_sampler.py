@@ -34,10 +34,10 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from calibration import phase_design
-from calibration.advice import ModelAdvice, StopWhenWithin
+from calibration.advice import AdvisingSampler, ModelAdvice, StopWhenWithin
 from calibration.clicks import Clicks
 from calibration.interferometer import Encoding, Interferometer
-from calibration.model_sampler import Belief, ModelSampler
+from calibration.model_sampler import Belief
 from calibration.observations import Observations
 from calibration.phase_posterior import PhasePosterior, fit
 from calibration.trial_counts import CLICKS_ATTRIBUTE, drives_of, time_s_of
@@ -110,7 +110,7 @@ class _Belief(Belief):
     best: phase_design.PhaseRecommendation
 
 
-class PhaseSampler(ModelSampler):
+class PhaseSampler(AdvisingSampler):
     """Suggests the drive of an interferometer's phase, and how many photons to count there.
 
     A trial's counts go into its user attribute ``clicks``; the value told is for the record only.

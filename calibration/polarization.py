@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -12,10 +12,11 @@ from calibration.bench import Bench
 from calibration.coordinate_descent import CoordinateDescentSampler, DescentSearch
 from calibration.experience import pooled_prior
 from calibration.metering import Progress
+from calibration.model_search import N_PHOTONS, PHOTONS_ASKED, AdvisedSearch
 from calibration.pauses import Pauses
 from calibration.polarization_settings import PolarizationSettings
 from calibration.recollection import Recollection
-from calibration.sampler import FIRST_SETTINGS, RotationSampler
+from calibration.sampler import RotationSampler
 from calibration.searches import (
     Finding,
     Search,
@@ -25,85 +26,22 @@ from calibration.searches import (
     cma_es,
 )
 from calibration.stages import StageResult, StageRun
-from calibration.trials import Params, Space, TrialLog
+from calibration.trials import Space, TrialLog
 
 __all__ = ["PolarizationSettings", "PolarizationStage", "Progress", "StageResult"]
 
 STAGE = "polarization"
 
-N_PHOTONS = "n_photons"
-"""Parameter of a trial by which the model's sampler asks for a number of detections."""
 
-MOST_PHOTONS_ASKED = 1_000_000_000
-"""Largest number of detections that a trial's parameter can hold."""
+class ModelSearch(AdvisedSearch[RotationSampler]):
+    """The model-based search: estimates both fibres and the controller from all counts."""
 
-MISFIT_CHI2 = 4.0
-MISFIT_SETTINGS = 9
-"""Chi-square per degree of freedom above which the model does not fit, once as many settings are
-measured that a wrong mode of the posterior has had time to die."""
-
-
-class ModelSearch:
-    """The model-based search: estimates both fibres and the controller from all counts.
-
-    Its finding is final when the excess is below the target with 90 % probability, or known to be
-    out of the controller's reach; a fresh window refutes it if the QBER is above what is expected,
-    or above the expected floor by more than the target.
-
-    Args:
-        sampler: The sampler.
-        space: Its search space.
-        target_excess: Wanted QBER above the best reachable one.
-    """
-
-    name = "model"
-    patience = 2
-    rivals = 0
-
-    def __init__(
-        self,
-        sampler: RotationSampler,
-        space: Space,
-        target_excess: float,
-    ) -> None:
-        self.sampler = sampler
-        self.space = space
-        self._target_excess = target_excess
-
-    def params(self, setting: Setting, photons: int) -> Params:
-        """Write a setting as a trial."""
-        return {**setting, N_PHOTONS: min(max(photons, 1), MOST_PHOTONS_ASKED)}
-
-    def photons(self, params: Params) -> int:
-        """Tell how many detections the sampler asked for."""
-        return int(params[N_PHOTONS])
+    misfit_settings = 9
+    whose_reach = "controller"
 
     def assess(self, study: Study) -> Finding:
         """Judge by the posterior."""
-        advice = self.sampler.advice(study)
-        misfit = None
-        if advice.chi2_per_dof > MISFIT_CHI2 and advice.settings >= MISFIT_SETTINGS:
-            misfit = (
-                f"the model does not fit (chi-square per degree of freedom "
-                f"{advice.chi2_per_dof:.1f} after {advice.settings} settings)"
-            )
-        enough = advice.settings >= FIRST_SETTINGS
-        is_within = advice.is_within(self._target_excess)
-        remark = None
-        if enough and not is_within and advice.is_out_of_reach(self._target_excess):
-            remark = "nothing better is within the controller's reach"
-        return Finding(
-            setting=advice.setting,
-            is_final=enough and (is_within or remark is not None),
-            predicted_qber=advice.predicted_qber,
-            ceiling=min(max(advice.predicted_qber, advice.floor + self._target_excess), 1.0),
-            excess_mean=advice.excess_mean,
-            excess_q90=advice.excess_q90,
-            posterior=advice.posterior,
-            misfit=misfit,
-            is_strained=advice.misfit > 0,
-            remark=remark,
-        )
+        return self.judge(self.sampler.advice(study))
 
 
 class PolarizationStage:
@@ -227,8 +165,7 @@ class PolarizationStage:
         self, space: Mapping[str, FloatDistribution], warm: Mapping[str, Any] | None
     ) -> ModelSearch:
         settings = self._settings
-        photons = IntDistribution(1, MOST_PHOTONS_ASKED, log=True)
-        whole: dict[str, FloatDistribution | IntDistribution] = {**space, N_PHOTONS: photons}
+        whole: Space = {**space, N_PHOTONS: PHOTONS_ASKED}
         chain = settings.chain([(each.low + each.high) / 2 for each in space.values()])
         sampler = RotationSampler(
             whole,

@@ -38,10 +38,10 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from calibration import design, recollection
-from calibration.advice import ModelAdvice, StopWhenWithin
+from calibration.advice import AdvisingSampler, ModelAdvice, StopWhenWithin
 from calibration.chain import Chain
 from calibration.inversion import BOTH_ALIKE, EVERY, NOTHING, Inverted
-from calibration.model_sampler import Belief, ModelSampler
+from calibration.model_sampler import Belief
 from calibration.observations import Observations
 from calibration.parameters import Prior, TangentPrior
 from calibration.posterior import RotationPosterior
@@ -117,7 +117,7 @@ class _Session:
     numbers: tuple[int, ...]
 
 
-class RotationSampler(ModelSampler):
+class RotationSampler(AdvisingSampler):
     """Suggests drives of a polarization controller, and how many photons to count there.
 
     A trial's counts go into its user attributes (see :mod:`calibration.trial_counts`): ``clicks``,
