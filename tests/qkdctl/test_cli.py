@@ -295,11 +295,12 @@ def test_a_calibration_is_summed_up_beside_its_bound(at: Any) -> None:
     assert "3 456 photons, 9 settings, 1 min 15 s" in found.stdout
 
 
-def test_an_outer_loop_runs_without_stages(at: Any) -> None:
-    found = run("calibrate", "--outer", "key-rate", "polarization")
+def test_an_outer_loop_follows_the_stages_that_are_named(at: Any) -> None:
+    at.do(at.operations.go_on.set)
 
-    assert found.exit_code == 2
-    assert "--outer runs by itself" in found.stderr
+    run("calibrate", "polarization", "--outer", "key-rate")
+
+    assert at.operations.stages == ["polarization", "key-rate"]
 
 
 def test_a_calibration_prints_its_report_as_json(at: Any) -> None:
