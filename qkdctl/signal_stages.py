@@ -107,7 +107,8 @@ def _slots(ground: Ground) -> SlotReader:
     gate_ps = ground.gate_share * ground.pattern.slot_ps
     source, inputs = SignalBench(ground.bench), ground.config.receiver.inputs
     levels = ground.config.link.intensities
-    return SlotReader(source, ground.pattern, inputs, gate_ps, levels)
+    has_side_peaks = ground.config.link.encoding != "polarization"
+    return SlotReader(source, ground.pattern, inputs, gate_ps, levels, has_side_peaks)
 
 
 def _detector(ground: Ground) -> Procedure:
