@@ -16,6 +16,7 @@ from calibration.account import MOST_WINDOWS, Account
 from calibration.bench import UnusableWindowError, refuse_unusable
 from calibration.clicks import STATES
 from calibration.folding import Pattern, fold
+from calibration.inversion import NOTHING, Inverted, exchanged
 from calibration.slots import TagSource
 from drivers.roles import TimeTags
 
@@ -59,12 +60,15 @@ class PulseReader:
         pattern: What Alice sends.
         inputs: Tagger input of each detector, by letter.
         gate_ps: Accepted width about a slot's centre, ps.
+        inverted: Bases whose bits are inverted: their detectors are told as each other, as bits
+            and not detectors have the order of the states around the circle.
     """
 
     source: TagSource
     pattern: Pattern
     inputs: Mapping[str, int]
     gate_ps: float
+    inverted: Inverted = NOTHING
 
     async def read(
         self, account: Account, photons: int, params: Mapping[str, float]
@@ -99,10 +103,11 @@ class PulseReader:
         periods = duration_s * self.pattern.clock_hz / self.pattern.period
         gate_share = self.gate_ps / self.pattern.slot_ps
         inside = gate_share / (1 - 2 * EDGE) if gate_share <= 2 * EDGE else 0.0
+        of_bits = partial(exchanged, inverted=self.inverted)
         return PulseCounts(
-            counts,
-            self._exposure(counts, periods),
-            edge * inside / self.pattern.period,
+            of_bits(counts),
+            of_bits(self._exposure(counts, periods)),
+            of_bits(edge * inside / self.pattern.period),
         )
 
     def _at_edge(self, tags: TimeTags, detector: str, delay_ps: float) -> int:
