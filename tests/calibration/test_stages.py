@@ -179,7 +179,7 @@ def test_a_finding_of_inverted_bits_is_judged_by_inverted_counts() -> None:
     assert result.after is not None
     assert result.after.value < 0.02
     assert "with the bits of Z and X inverted" in result.reason
-    assert [told.qber.value > 0.9 for told in outcome.progress if told.qber] == [False] * 4
+    assert max(told.qber.value for told in outcome.progress if told.qber) < 0.6
 
 
 def test_the_record_holds_counts_that_are_not_inverted() -> None:
