@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from qkdctl.history import History, HistoryError
 from qkdctl.verbs import VERBS, OperationError
 
 Run = Callable[..., Any]
@@ -123,6 +124,34 @@ def test_bits_stay_inverted_over_restarts_as_long_as_the_file_allows_it(
     delays_ps = seen["results"][0]["setting"]
     assert delays_ps == pytest.approx(true_delays_ps(restarted), abs=60)
     assert (seen["forbidden"]["state"], seen["forbidden"]["inverted"]) == ("idle", [])
+
+
+@pytest.mark.parametrize(
+    ("last_write", "inverted"), [("add_good_setting", []), ("add_learnt", ["Z"])]
+)
+def test_a_crash_after_acceptance_never_parts_bits_from_their_setting(
+    run_laboratory: Run, monkeypatch: pytest.MonkeyPatch, last_write: str, inverted: list[str]
+) -> None:
+    seen: dict[str, Any] = {}
+
+    async def fail(*arguments: Any) -> None:
+        raise HistoryError("the disk is full")
+
+    async def crashing(laboratory: Any) -> None:
+        monkeypatch.setattr(History, last_write, fail)
+        await laboratory.calibrate("polarization")
+
+    async def restarted(laboratory: Any) -> None:
+        status = await laboratory.daemon.status()
+        seen["inverted"] = status["inverted"]
+        seen["is_restored"] = "restored the good setting" in status["reason"]
+
+    with pytest.raises(BaseExceptionGroup, match="unhandled errors"):
+        run_laboratory(crashing, seed=SEED, change=inverting)
+    monkeypatch.undo()
+    run_laboratory(restarted, seed=SEED, change=inverting)
+
+    assert seen == {"inverted": inverted, "is_restored": inverted != []}
 
 
 def test_a_realignment_inverts_beside_what_is_inverted_already(run_laboratory: Run) -> None:
