@@ -103,6 +103,7 @@ class ModelSearch:
             misfit=misfit,
             is_strained=advice.misfit > 0,
             remark=remark,
+            inverted=advice.inverted,
         )
 
 
@@ -238,6 +239,7 @@ class PolarizationStage:
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,
             drift_rad=self._drift_rad,
+            may_invert=settings.may_invert,
             seed=self._seed,
         )
         return ModelSearch(sampler, whole, settings.target_excess)

@@ -16,6 +16,7 @@ from calibration.account import MOST_WINDOWS, Account
 from calibration.bench import UnusableWindowError, refuse_unusable
 from calibration.clicks import STATES
 from calibration.folding import Pattern, fold
+from calibration.inversion import NOTHING, Inverted, exchanged
 from calibration.slots import TagSource, clicks_at_edge, inside_per_edge
 from drivers.roles import TimeTags
 
@@ -56,12 +57,15 @@ class PulseReader:
         pattern: What Alice sends.
         inputs: Tagger input of each detector, by letter.
         gate_ps: Accepted width about a slot's centre, ps.
+        inverted: Bases whose bits are inverted: their detectors are told as each other, as bits
+            and not detectors have the order of the states around the circle.
     """
 
     source: TagSource
     pattern: Pattern
     inputs: Mapping[str, int]
     gate_ps: float
+    inverted: Inverted = NOTHING
 
     async def read(
         self, account: Account, photons: int, params: Mapping[str, float]
@@ -95,10 +99,11 @@ class PulseReader:
         duration_s = sum(tags.duration_s for tags in seen)
         periods = duration_s * self.pattern.clock_hz / self.pattern.period
         inside = inside_per_edge(self.gate_ps / self.pattern.slot_ps)
+        of_bits = partial(exchanged, inverted=self.inverted)
         return PulseCounts(
-            counts,
-            self._exposure(counts, periods),
-            edge * inside / self.pattern.period,
+            of_bits(counts),
+            of_bits(self._exposure(counts, periods)),
+            of_bits(edge * inside / self.pattern.period),
         )
 
     def _exposure(self, counts: NDArray[np.int64], periods: float) -> Floats:

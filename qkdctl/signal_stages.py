@@ -132,7 +132,8 @@ def _modulation(ground: Ground) -> Procedure:
     if settings.intensities:
         names, levels = pattern.intensity_names, ground.config.link.intensities
         parts.append(IntensitiesPart(settings, bench, settings.intensities, names, levels))
-    reader = PulseReader(bench, pattern, inputs, ground.gate_share * pattern.slot_ps)
+    gate_ps, inverted = ground.gate_share * pattern.slot_ps, ground.bench.inverted
+    reader = PulseReader(bench, pattern, inputs, gate_ps, inverted)
     return ModulationProcedure(settings, reader, bench, ground.start, parts)
 
 

@@ -86,7 +86,9 @@ def decoy_ratio(laboratory: Any) -> float:
     return float(means[3] / means[0])
 
 
-def test_a_whole_link_with_four_phases_is_calibrated_and_then_found_good(run_laboratory: Run) -> None:
+def test_a_whole_link_with_four_phases_is_calibrated_and_then_found_good(
+    run_laboratory: Run,
+) -> None:
     seen: dict[str, Any] = {}
 
     async def story(laboratory: Any) -> None:
