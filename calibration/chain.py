@@ -280,7 +280,7 @@ class Chain(ABC):
 
     def controller(self, parameters: Parameters, drives: Array) -> Array:
         """Compute the rotation of the controller alone, shape ``(B, M, 3, 3)``."""
-        a, b = rotation.jones_of_retarders(*self.azimuth_and_retardance(parameters, drives))
+        a, b = rotation.jones_of_retarders(*self._angles(parameters, drives))
         return rotation.of_jones(a[-1], b[-1])
 
     def rotation(self, parameters: Parameters, drives: Array) -> Array:
@@ -383,9 +383,14 @@ class Chain(ABC):
         names = [each.name for each in fields(self) if each.name != "prior"]
         return {"kind": self.kind, **{name: getattr(self, name).tolist() for name in names}}
 
+    def _angles(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
+        """Give azimuths and retardances with all three axes, ``(B, M, N)``."""
+        azimuth, retardance = self.azimuth_and_retardance(parameters, drives)
+        return np.array(azimuth, ndmin=3), np.array(retardance, ndmin=3)
+
     def _elements(self, parameters: Parameters, drives: Array) -> tuple[Array, Array, Array]:
         """Compute the controller's rotation and what each retardance and azimuth does to it."""
-        azimuth, retardance = self.azimuth_and_retardance(parameters, drives)
+        azimuth, retardance = self._angles(parameters, drives)
         a, b = rotation.jones_of_retarders(azimuth, retardance)
         return rotation.of_jones(a[-1], b[-1]), *_element_axes(azimuth, a, b)
 

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from calibration.inversion import NOTHING, Inverted, exchanged
+
 STATES = ("H", "V", "D", "A")
 """Order of sent states and of detectors everywhere: +e1, -e1, +e2, -e2 in Stokes space."""
 
@@ -63,6 +65,10 @@ class Clicks:
     def __add__(self, other: "Clicks") -> "Clicks":
         return Clicks(self.table + other.table)
 
+    def inverted(self, bases: Inverted) -> "Clicks":
+        """Give the counts as they are once the bits of these bases are inverted."""
+        return Clicks(exchanged(self.table, bases)) if bases else self
+
     def by_basis(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Reduce to four binomials, measured basis by sent basis (Z, X).
 
@@ -118,6 +124,10 @@ Source = Literal["pattern", "scan", "feed"]
 class Window:
     """One integration.
 
+    Detectors are named as they are wired: delays and biases belong to the one that is named. Where
+    the bits of a basis are inverted in software, a click of H stands for the bit of V, and the
+    other way round; only ``signal``, from which error rates come, heeds that.
+
     Attributes:
         start_s: Start, seconds since the epoch.
         duration_s: Exposure, s.
@@ -131,6 +141,7 @@ class Window:
         timing_mean_ps: Mean arrival after the slot's centre per detector, ps, shape ``(4,)``.
         timing_std_ps: Its standard deviation, ps, shape ``(4,)``.
         flags: What makes the window doubtful: ``dark``, ``saturated``.
+        inverted: Bases whose bits are inverted in software.
     """
 
     start_s: float
@@ -144,6 +155,7 @@ class Window:
     timing_mean_ps: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
     timing_std_ps: NDArray[np.float64] = field(default_factory=lambda: np.full(4, np.nan))
     flags: frozenset[str] = frozenset()
+    inverted: Inverted = NOTHING
 
     @property
     def photons(self) -> int:
@@ -152,5 +164,5 @@ class Window:
 
     @property
     def signal(self) -> Clicks:
-        """The counts of the signal intensity."""
-        return Clicks(self.clicks[0])
+        """The counts of the signal intensity, by the bit that a detector's clicks stand for."""
+        return Clicks(self.clicks[0]).inverted(self.inverted)

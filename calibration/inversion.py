@@ -8,6 +8,7 @@ where the fibres and the controller together are one of ``diag(s_z, s_x, s_z s_x
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from calibration.parameters import Parameters
 
 Array = NDArray[np.float64]
+Scalar = TypeVar("Scalar", np.int64, np.float64)
 
 Inverted = tuple[str, ...]
 """Names of the inverted bases, some of ``("Z", "X")``."""
+
+BASES = ("Z", "X")
 
 NOTHING: Inverted = ()
 EVERY: tuple[Inverted, ...] = (NOTHING, ("Z",), ("X",), ("Z", "X"))
@@ -27,8 +31,13 @@ BOTH_ALIKE: tuple[Inverted, ...] = (NOTHING, ("Z", "X"))
 
 def half_turn(inverted: Collection[str]) -> Array:
     """Give the rotation that inverted bases are as good as, behind the receiver, ``(3, 3)``."""
-    z, x = (-1.0 if basis in inverted else 1.0 for basis in ("Z", "X"))
+    z, x = (-1.0 if basis in inverted else 1.0 for basis in BASES)
     return np.diag([z, x, z * x])
+
+
+def composed(first: Collection[str], then: Collection[str]) -> Inverted:
+    """Tell which bases are inverted after both: two inversions of a basis undo each other."""
+    return tuple(basis for basis in BASES if (basis in first) != (basis in then))
 
 
 def seen_inverted(parameters: Parameters, inverted: Collection[str]) -> Parameters:
@@ -36,11 +45,11 @@ def seen_inverted(parameters: Parameters, inverted: Collection[str]) -> Paramete
     return replace(parameters, receiver=half_turn(inverted) @ parameters.receiver)
 
 
-def exchanged(table: NDArray[np.int64], inverted: Collection[str]) -> NDArray[np.int64]:
+def exchanged(table: NDArray[Scalar], inverted: Collection[str]) -> NDArray[Scalar]:
     """Exchange the detectors of inverted bases.
 
     Args:
-        table: Counts with the detectors H, V, D, A along the last axis.
+        table: Counts, or what goes with them, with the detectors H, V, D, A along the last axis.
         inverted: Names of the bases.
     """
     order = [1, 0] if "Z" in inverted else [0, 1]

@@ -106,20 +106,29 @@ class SlotCounts:
     background: NDArray[np.float64]
 
     @classmethod
-    def of(cls, windows: Sequence[Window], pattern: Pattern, gate_share: float) -> "SlotCounts":
+    def of(
+        cls,
+        windows: Sequence[Window],
+        pattern: Pattern,
+        gate_share: float,
+        background: float | None = None,
+    ) -> "SlotCounts":
         """Sum windows over states and detectors.
 
         Args:
             windows: Windows of the pattern, at least one.
             pattern: What Alice sends.
             gate_share: Share of a slot within the gate, above 0 to 1.
+            background: Counts in all gates that are not light; by default as the clicks outside of
+                them tell.
         """
         counts = np.sum([window.clicks.sum(axis=(1, 2)) for window in windows], axis=0)
         slots = np.bincount(pattern.intensity_of_slot, minlength=len(counts))
-        outside = max(sum(window.photons for window in windows) - int(counts.sum()), 0)
-        inside = outside * gate_share / (1 - gate_share) if gate_share < 1 else 0.0
+        if background is None:
+            outside = max(sum(window.photons for window in windows) - int(counts.sum()), 0)
+            background = outside * gate_share / (1 - gate_share) if gate_share < 1 else 0.0
         shares = slots / slots.sum()
-        return cls(counts, shares, inside * shares)
+        return cls(counts, shares, background * shares)
 
     @property
     def has_light(self) -> bool:

@@ -1,6 +1,7 @@
 """The polarization stage: turn what arrives until it meets the receiver's bases."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import FloatDistribution
@@ -41,7 +42,8 @@ class ModelSearch(AdvisedSearch[RotationSampler]):
 
     def assess(self, study: Study) -> Finding:
         """Judge by the posterior."""
-        return self.judge(self.sampler.advice(study))
+        advice = self.sampler.advice(study)
+        return replace(self.judge(advice), inverted=advice.inverted)
 
 
 class PolarizationStage:
@@ -175,6 +177,7 @@ class PolarizationStage:
             first_photons=settings.first_dwell,
             most_photons=settings.most_dwell,
             drift_rad=self._drift_rad,
+            may_invert=settings.may_invert,
             seed=self._seed,
         )
         return ModelSearch(sampler, whole, settings.target_excess)

@@ -47,6 +47,12 @@ class PolarizationSettings(BaseModel):
         "angle.",
     )
     sampler: Literal["model", "tpe", "cma-es"] = "model"
+    may_invert: bool = Field(
+        False,
+        description="Whether the bits of a basis may be inverted in software (its two detectors "
+        "exchanged): four times as many settings align, so that drives travel less. Only if "
+        "whoever makes key of the clicks follows.",
+    )
     target_excess: float = Field(
         0.003, gt=0, lt=0.5, description="Wanted QBER above the best reachable one, 0 to 1."
     )
@@ -110,6 +116,11 @@ class PolarizationSettings(BaseModel):
                 f"sampler 'model' knows {self.channels} {parts} ({own[0]}) but {len(self.knobs)} "
                 "knobs are named; name one knob per retarder, three or more, in the order of the "
                 "light, or choose sampler 'cma-es'"
+            )
+        if self.may_invert and self.sampler != "model":
+            raise ValueError(
+                f"may_invert needs sampler 'model', but the sampler is {self.sampler!r}: leave one "
+                "of them out"
             )
         if self.zero_deg is not None and len(self.zero_deg) != self.channels:
             raise ValueError(

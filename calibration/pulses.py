@@ -16,11 +16,9 @@ from calibration.account import MOST_WINDOWS, Account
 from calibration.bench import UnusableWindowError, refuse_unusable
 from calibration.clicks import STATES
 from calibration.folding import Pattern, fold
-from calibration.slots import TagSource
+from calibration.inversion import NOTHING, Inverted, exchanged
+from calibration.slots import TagSource, clicks_at_edge, inside_per_edge
 from drivers.roles import TimeTags
-
-EDGE = 0.4
-"""Distance from a slot's centre, in slots, beyond which no pulse reaches."""
 
 MOST_OCCUPIED = 0.1
 """Clicks per pulse above which a detector's count says too little about the light."""
@@ -59,12 +57,15 @@ class PulseReader:
         pattern: What Alice sends.
         inputs: Tagger input of each detector, by letter.
         gate_ps: Accepted width about a slot's centre, ps.
+        inverted: Bases whose bits are inverted: their detectors are told as each other, as bits
+            and not detectors have the order of the states around the circle.
     """
 
     source: TagSource
     pattern: Pattern
     inputs: Mapping[str, int]
     gate_ps: float
+    inverted: Inverted = NOTHING
 
     async def read(
         self, account: Account, photons: int, params: Mapping[str, float]
@@ -93,23 +94,17 @@ class PulseReader:
         for tags in seen:
             windows.append(fold(tags, self.pattern, self.inputs, delays_ps, self.gate_ps, 0.0))
             refuse_unusable(windows[-1])
-            edge += [self._at_edge(tags, each, delays_ps[each]) for each in STATES]
+            edge += clicks_at_edge(tags, self.pattern, self.inputs, delays_ps)
         counts = np.sum([window.clicks for window in windows], axis=0)
         duration_s = sum(tags.duration_s for tags in seen)
         periods = duration_s * self.pattern.clock_hz / self.pattern.period
-        gate_share = self.gate_ps / self.pattern.slot_ps
-        inside = gate_share / (1 - 2 * EDGE) if gate_share <= 2 * EDGE else 0.0
+        inside = inside_per_edge(self.gate_ps / self.pattern.slot_ps)
+        of_bits = partial(exchanged, inverted=self.inverted)
         return PulseCounts(
-            counts,
-            self._exposure(counts, periods),
-            edge * inside / self.pattern.period,
+            of_bits(counts),
+            of_bits(self._exposure(counts, periods)),
+            of_bits(edge * inside / self.pattern.period),
         )
-
-    def _at_edge(self, tags: TimeTags, detector: str, delay_ps: float) -> int:
-        """Count the clicks of a detector's input at the edges of its slots."""
-        since_ps = tags.since_sync_ps[self.inputs[detector]].astype(np.float64)
-        place = np.mod((since_ps - delay_ps) / self.pattern.slot_ps, 1.0)
-        return int((np.abs(place - 0.5) > EDGE).sum())
 
     def _exposure(self, counts: NDArray[np.int64], periods: float) -> Floats:
         """Return the pulses of each kind in a period, weighted for more photons than clicks.

@@ -126,7 +126,8 @@ def jones_of_retarders(azimuth_rad: Array, retardance_rad: Array) -> tuple[Compl
     product costs a third of what it costs with rotation matrices.
 
     Args:
-        azimuth_rad: Angle from S1 to each axis, shape broadcastable with ``retardance_rad``.
+        azimuth_rad: Angle from S1 to each axis, broadcastable with ``retardance_rad``, with as many
+            axes.
         retardance_rad: Angles of rotation, shape ``(..., N)``, in the order light passes them.
 
     Returns:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FIRST_SETTINGS = 3
-GROWTH = 0.3
+GROWTH = 0.35
 """Photons of the next setting as a share of all before: settings grow as a logarithm only. Less by
 the square root where a setting tells fewer than four numbers: then more settings are needed."""
 

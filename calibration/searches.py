@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from calibration.inversion import NOTHING, Inverted
 from calibration.trials import Params, Space
 
 Setting = Mapping[str, float]
@@ -37,6 +38,7 @@ class Finding:
         is_strained: Whether the model explains the counts only by trusting some of them less: what
             it says once it knows the verification's counts is better.
         remark: What else is to be said of a final finding, or None.
+        inverted: Bases whose bits have to be inverted for all that; trials are told without that.
     """
 
     setting: Setting
@@ -51,6 +53,7 @@ class Finding:
     misfit: str | None = None
     is_strained: bool = False
     remark: str | None = None
+    inverted: Inverted = NOTHING
 
 
 class Search(Protocol):

@@ -20,6 +20,10 @@ from calibration.folding import Pattern, find_delay, fold
 from calibration.mean_photon import SlotCounts
 from drivers.roles import TimeTags
 
+EDGE = 0.4
+"""Distance from a slot's centre, in slots, beyond which no pulse reaches, the side peaks of an
+interferometer included."""
+
 LEAST_LIKENESS = 0.8
 """Correlation of clicks with the intensity pattern below which its place cannot be told."""
 
@@ -63,6 +67,8 @@ class SlotReader:
         inputs: Tagger input of each detector, by letter.
         gate_ps: Accepted width about a slot's centre, ps.
         mean_photons: Mean photon number that each intensity should have.
+        has_side_peaks: Whether light falls beside the gates too: then only the edges of the slots
+            tell what is not light.
     """
 
     source: TagSource
@@ -70,6 +76,7 @@ class SlotReader:
     inputs: Mapping[str, int]
     gate_ps: float
     mean_photons: Mapping[str, float]
+    has_side_peaks: bool = False
 
     async def read(
         self, account: Account, photons: int, params: Mapping[str, float] | None = None
@@ -97,8 +104,12 @@ class SlotReader:
         windows = [
             fold(tags, self.pattern, self.inputs, delays_ps, self.gate_ps, 0.0) for tags in seen
         ]
+        gate_share, background = self.gate_ps / self.pattern.slot_ps, None
+        if self.has_side_peaks:
+            edges = [clicks_at_edge(tags, self.pattern, self.inputs, delays_ps) for tags in seen]
+            background = float(np.sum(edges)) * inside_per_edge(gate_share)
         return SlotReading(
-            SlotCounts.of(windows, self.pattern, self.gate_ps / self.pattern.slot_ps),
+            SlotCounts.of(windows, self.pattern, gate_share, background),
             self._likeness(most, delays_ps),
             sum(map(_clicks, seen)),
             sum(each.duration_s for each in seen),
@@ -129,6 +140,26 @@ class SlotReader:
             except ValueError:  # no rhythm: the counts will say that there is no light
                 continue
         return delays_ps
+
+
+def clicks_at_edge(
+    tags: TimeTags, pattern: Pattern, inputs: Mapping[str, int], delays_ps: Mapping[str, float]
+) -> NDArray[np.int64]:
+    """Count the clicks at the edges of the slots of each detector, shape ``(4,)``."""
+    counts = []
+    for detector in STATES:
+        since_ps = tags.since_sync_ps[inputs[detector]].astype(np.float64)
+        place = np.mod((since_ps - delays_ps[detector]) / pattern.slot_ps, 1.0)
+        counts.append(int((np.abs(place - 0.5) > EDGE).sum()))
+    return np.array(counts)
+
+
+def inside_per_edge(gate_share: float) -> float:
+    """Return how many clicks fall into the gates for each at the edges, if all come evenly.
+
+    Where the gates reach the edges that is not known, and taken for none.
+    """
+    return gate_share / (1 - 2 * EDGE) if gate_share <= 2 * EDGE else 0.0
 
 
 def pattern_likeness(

@@ -16,6 +16,7 @@ from scipy.stats import binom
 
 from calibration.bench import Bench, UnusableWindowError
 from calibration.clicks import Clicks, Estimate
+from calibration.inversion import NOTHING, Inverted
 from calibration.metering import MeteredBench, Phase, Progress, Rules
 from calibration.pauses import NoPauses, Pauses
 from calibration.searches import Finding, Search, SearchBuilder, Setting
@@ -47,7 +48,8 @@ class StageResult:
             setting is in force again) or ``failed`` (nothing was found, or the bench failed).
         reason: Why, for the operator.
         before: QBER at the start, or None if it could not be measured.
-        after: QBER at the new setting, from windows that no choice rests on, or None.
+        after: QBER at the new setting, from windows that no choice rests on, or None; with the bits
+            inverted that the search wants inverted there.
         predicted_qber: What was predicted for them, or None.
         excess_mean: Expected QBER above the best reachable one, or None if nothing is claimed.
         excess_q90: Bound on that excess which holds with 90 % probability, or None.
@@ -59,9 +61,12 @@ class StageResult:
         settings: Settings measured, the one in force at the start not counted.
         duration_s: Time taken, s.
         setting: Setting left in force; empty if that is not known.
-        posterior: What the model knows, JSON-able, or None without a model.
+        posterior: What the model knows, JSON-able, or None without a model; of the link with the
+            bits of ``inverted`` bases inverted.
         seed: Seed of the searches.
         sampler: Name of the search that found the setting, or that was tried last.
+        inverted: Bases whose bits are to be inverted from now on, beside what was inverted before;
+            none unless accepted.
     """
 
     stage: str
@@ -81,6 +86,7 @@ class StageResult:
     posterior: Mapping[str, Any] | None
     seed: int
     sampler: str
+    inverted: Inverted = NOTHING
 
 
 @dataclass(frozen=True)
@@ -250,7 +256,8 @@ class StageRun:
         while True:
             window = await self._bench.measure(phase, search, trials)
             finding = await asyncio.to_thread(search.assess, trials.study)
-            self._bench.report(phase, window.signal.qber, finding)
+            qber = window.signal.inverted(finding.inverted).qber
+            self._bench.report(phase, qber, finding)
             if finding.is_final or finding.misfit is not None:
                 return finding
             reserve = (1 + search.rivals) * self._verification_photons(finding)
@@ -322,8 +329,9 @@ class StageRun:
     ) -> Clicks:
         at = (setting, max(min(photons, self._ledger.left), 1))
         window = await self._bench.measure("verify", attempt.search, attempt.trials, at)
-        self._bench.report("verify", window.signal.qber, finding)
-        return window.signal
+        clicks = window.signal.inverted(finding.inverted)
+        self._bench.report("verify", clicks.qber, finding)
+        return clicks
 
     def _verification_photons(self, finding: Finding) -> int:
         qber = finding.predicted_qber
@@ -337,7 +345,8 @@ class StageRun:
         if before is None or fresh is None:
             raise RuntimeError("a stage ends well only after counts before and after")
         after = fresh.qber
-        compared = f"QBER {_interval(after)} after, {_interval(before)} before{self._judge(best)}"
+        found = f"{_interval(after)} after{_inverting(best.finding.inverted)}"
+        compared = f"QBER {found}, {_interval(before)} before{self._judge(best)}"
         if after.low > before.high:
             return await carry_through(self._go_back("rolled-back", f"worse: {compared}", best))
         if best.is_refuted and after.high >= before.low:
@@ -346,7 +355,8 @@ class StageRun:
             return await carry_through(self._go_back("rolled-back", f"no gain: {compared}", best))
         if best.finding.posterior is not None:  # the verification taught the model more
             latest = await asyncio.to_thread(best.search.assess, best.trials.study)
-            best = replace(best, finding=replace(best.finding, posterior=latest.posterior))
+            if latest.inverted == best.finding.inverted:  # else it describes another link
+                best = replace(best, finding=replace(best.finding, posterior=latest.posterior))
         return self._end("accepted", compared, best.finding.setting, best)
 
     def _judge(self, attempt: _Attempt) -> str:
@@ -393,12 +403,17 @@ class StageRun:
             posterior=claim.posterior if claim is not None else None,
             seed=self._seed,
             sampler=attempt.search.name if attempt is not None else self._search_name,
+            inverted=finding.inverted if finding is not None and outcome == "accepted" else NOTHING,
         )
         return self.result
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
+
+
+def _inverting(inverted: Inverted) -> str:
+    return f" with the bits of {' and '.join(inverted)} inverted" if inverted else ""
 
 
 def _interval(estimate: Estimate) -> str:

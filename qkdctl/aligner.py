@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from calibration.inversion import composed
 from calibration.polarization import Progress, StageResult
 from calibration.trials import carry_through
 from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.history import History
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.stages import Experience, make_stage, result_dict
-from qkdctl.studies import Studies
+from qkdctl.studies import Studies, study_kind
 from qkdctl.testbed import OpenTestbed
 
 STUDIES_POOLED = 30
@@ -60,20 +61,25 @@ class Aligner:
         if request.only_if_needed:
             skipped = await self._signal.check_alignment(name, self.setting)
             if skipped is not None:
-                return skipped
+                return skipped | {"inverted": list(self._bench.inverted)}
         result = await self._run(name, request)
         if result.outcome == "accepted":
+            # Nothing is awaited in between: bits, setting and posterior belong together.
+            self._bench.invert(composed(self._bench.inverted, result.inverted))
             await self.keep(result.setting, result.posterior)
             if result.posterior is not None:
                 await self._history.add_learnt(name, result.posterior)
             figure = None if result.after is None else result.after.value
             await self._signal.keep(name, {}, figure)
-        return result_dict(result)
+        return result_dict(result, self._bench.inverted)
 
     async def keep(self, setting: Mapping[str, float], posterior: Mapping[str, Any] | None) -> None:
-        """Remember a good setting, and what the estimator knew, also in the record."""
+        """Remember a good setting, and what the estimator knew, also in the record.
+
+        There they stand in one row with the bases that are inverted now.
+        """
         self.setting, self.posterior = setting, posterior
-        await self._history.add_good_setting(setting, posterior)
+        await self._history.add_good_setting(setting, posterior, self._bench.inverted)
 
     async def _experience(self, name: str) -> Experience:
         """Gather what earlier alignments say, and how long ago the latest one was."""
@@ -86,7 +92,8 @@ class Aligner:
     async def _run(self, name: str, request: CalibrationRequest) -> StageResult:
         stage = make_stage(name, self._bench.config, await self._experience(name))
         start = await self._bench.read_setting()
-        study, outcome = await self.studies.begin(name, request.continued_study), "cancelled"
+        kind = study_kind(name, self._bench.inverted)
+        study, outcome = await self.studies.begin(kind, request.continued_study), "cancelled"
         try:
             result = await stage.run(
                 self._bench,

@@ -20,6 +20,7 @@ from qkdctl.recovery import wait_for_instruments
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.signal_stages import DARK_AT_FIRST, OUTER_LOOPS, SIGNAL_STAGES
 from qkdctl.stages import progress_dict, stages_of, whole_course
+from qkdctl.studies import study_kind
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
 
 log = logging.getLogger(__name__)
@@ -300,7 +301,8 @@ class Conductor:
         stage = self._bench.config.aligning_stage
         if stages != (stage,):
             raise RefusedError(f"only {stage} can be continued; name it, and no other stage")
-        study = await self._history.unfinished_study(stage)
+        kind = study_kind(stage, self._bench.inverted)
+        study = await self._history.unfinished_study(kind)
         if study is None:
             raise RefusedError(f"no unfinished {stage} is on record; calibrate without --continue")
         if self.calibration is not None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import qkdctl
 from calibration.clicks import Window
+from calibration.inversion import Inverted
 from drivers.errors import InstrumentError
 from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.conductor import Conductor, RefusedError
@@ -52,6 +53,7 @@ class Daemon:
         self._window: dict[str, Any] | None = None
         self._last_run: str | None = None
         bench.on_window = self._show_window
+        bench.on_inverted = self._show_inverted
 
     async def run(self, *services: tuple[str, Serve]) -> None:
         """Open the bench, serve until asked to stop, leave the bench safe on every way out.
@@ -116,6 +118,7 @@ class Daemon:
                 for name in self._bench.instruments
             },
             "setting": {name: self._bench.confirmed.get(name) for name in self._bench.knobs},
+            "inverted": list(self._bench.inverted),
             "last_calibration": conductor.last_calibration,
         }
 
@@ -246,6 +249,10 @@ class Daemon:
         self._window = window_dict(window)
         self._bus.publish(Event(window.start_s, "window", self._window))
 
+    def _show_inverted(self, inverted: Inverted) -> None:
+        """Publish which bases are inverted from now on."""
+        self._publish("inverted", {"inverted": list(inverted)})
+
     async def _end_record(
         self,
         kind: type[BaseException] | None,
@@ -270,6 +277,7 @@ class Daemon:
         reason = "started"
         if good is not None:
             await self._bench.apply(good.setting)
+            self._bench.invert(good.inverted)
             reason = f"started; restored the good setting of {_date(good.time_s)}"
         if last is not None and crashed:
             self._last_run = _explain(last, good)
@@ -284,7 +292,13 @@ class Daemon:
         )
 
     def _fits(self, good: GoodSetting) -> bool:
-        """Whether a setting still fits the testbed file: known knobs, within their limits."""
+        """Whether a setting still fits the testbed file.
+
+        Its knobs are known and within their limits, and bits may be inverted if they were.
+        """
+        stage = self._bench.config.stages.polarization
+        if good.inverted and not (stage is not None and stage.may_invert):
+            return False
         for name, value in good.setting.items():
             if name not in self._bench.knobs:
                 return False
@@ -300,7 +314,7 @@ class Daemon:
                 match event.kind:
                     case "window":
                         await self._history.add_window(event.time_s, event.data)
-                    case "alarm" | "calibration" | "note" | "setting":
+                    case "alarm" | "calibration" | "inverted" | "note" | "setting":
                         await self._history.add_event(event.time_s, event.kind, event.data)
 
     async def _poll(self) -> None:

@@ -17,7 +17,8 @@ class Event:
     Attributes:
         time_s: When, seconds since the epoch.
         kind: What sort: ``state``, ``window``, ``setting``, ``progress``, ``ended`` (a
-            calibration), ``calibration`` (a stage's result), ``alarm``, ``note``.
+            calibration), ``calibration`` (a stage's result), ``inverted`` (which bases are, from
+            now on), ``alarm``, ``note``.
         data: Details, JSON-able.
     """
 
@@ -103,5 +104,6 @@ def window_dict(window: Window) -> dict[str, Any]:
         "singles": window.singles.tolist(),
         "double_clicks": window.double_clicks,
         "flags": sorted(window.flags),
+        "inverted": list(window.inverted),
         "clicks": signal.table.tolist(),
     }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.clicks import STATES
+from calibration.inversion import BASES, NOTHING, Inverted
 from calibration.trials import PastTrial
 
 T = TypeVar("T")
@@ -28,6 +29,11 @@ KEEP_STUDIES = 10_000
 KEEP_LEARNT = 1000
 PRUNE_EVERY = 1000
 """Retention: the newest rows kept of each table, and how many inserts lie between two clean-ups."""
+
+INVERTED = "receiver.inverted."
+"""Key, followed by the basis, of an inverted basis beside the knobs of a good setting: in the same
+row, so that no crash can part the two. Versions that do not know it do not restore such a setting.
+"""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -63,11 +69,13 @@ class GoodSetting:
         time_s: When, seconds since the epoch.
         setting: Knob values.
         posterior: What the estimator knew, as the stage wrote it, or None.
+        inverted: Bases whose bits were inverted.
     """
 
     time_s: float
     setting: Mapping[str, float]
     posterior: Mapping[str, Any] | None
+    inverted: Inverted = NOTHING
 
 
 @dataclass(frozen=True)
@@ -205,14 +213,18 @@ class History:
         return str(rows[0]["name"]) if rows else None
 
     async def add_good_setting(
-        self, setting: Mapping[str, float], posterior: Mapping[str, Any] | None
+        self,
+        setting: Mapping[str, float],
+        posterior: Mapping[str, Any] | None,
+        inverted: Inverted = NOTHING,
     ) -> None:
-        """Record a confirmed setting: the one to go back to."""
+        """Record a confirmed setting, and the bases inverted with it: what to go back to."""
+        kept = {**setting, **{INVERTED + basis: 1.0 for basis in inverted}}
         await self._write(
             "INSERT INTO settings (time_s, setting, posterior) VALUES (?,?,?)",
             (
                 self._now(),
-                json.dumps(dict(setting)),
+                json.dumps(kept),
                 None if posterior is None else json.dumps(dict(posterior)),
             ),
         )
@@ -224,7 +236,9 @@ class History:
             return None
         row = rows[0]
         posterior = None if row["posterior"] is None else json.loads(row["posterior"])
-        return GoodSetting(row["time_s"], json.loads(row["setting"]), posterior)
+        kept = json.loads(row["setting"])
+        inverted = tuple(basis for basis in BASES if kept.pop(INVERTED + basis, 0.0))
+        return GoodSetting(row["time_s"], kept, posterior, inverted)
 
     async def add_learnt(self, stage: str, posterior: Mapping[str, Any]) -> None:
         """Record what an accepted calibration learnt; unlike settings, once per calibration."""

@@ -1,10 +1,12 @@
 """Where windows come from: Alice's pattern folded on time tags, or counters state by state."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from calibration.clicks import STATES, Window
 from calibration.folding import Pattern, fold
+from calibration.inversion import NOTHING, Inverted
 from calibration.scan import scan_window
 from drivers.roles import PhotonCounter, StateSource, TimeTagger, TimeTags
 from qkdctl.config import LinkConfig, ReceiverConfig
@@ -13,7 +15,14 @@ PATTERN_STATE = "PATTERN"
 
 
 class Receiver(Protocol):
-    """Takes measurement windows."""
+    """Takes measurement windows.
+
+    Attributes:
+        inverted: Bases whose bits are inverted in software, in every window from now on. Inputs,
+            delays and biases stay those of the detectors as they are wired.
+    """
+
+    inverted: Inverted
 
     async def measure(self, duration_s: float) -> Window:
         """Integrate for ``duration_s`` (all of Alice's states together)."""
@@ -31,6 +40,7 @@ class PatternReceiver:
 
     Attributes:
         delays_ps: When slot 0 starts at each detector, ps; may be changed between windows.
+        inverted: Bases whose bits are inverted; may be changed between windows.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class PatternReceiver:
         self._now = now
         self._pattern_is_on = False
         self.delays_ps = {state: config.delays_ps.get(state, 0.0) for state in STATES}
+        self.inverted: Inverted = NOTHING
 
     @property
     def pattern(self) -> Pattern:
@@ -63,7 +74,7 @@ class PatternReceiver:
         """Integrate over the running pattern."""
         start_s = self._now()
         tags = await self.acquire(duration_s)
-        return fold(
+        window = fold(
             tags,
             self._pattern,
             inputs=dict(self._config.inputs),
@@ -71,6 +82,7 @@ class PatternReceiver:
             gate_ps=self.gate_ps,
             start_s=start_s,
         )
+        return replace(window, inverted=self.inverted)
 
     async def acquire(self, duration_s: float) -> TimeTags:
         """Record tags of all detectors over the running pattern."""
@@ -86,7 +98,11 @@ class PatternReceiver:
 
 
 class ScanReceiver:
-    """Sets Alice's states one after the other and counts each; the signal intensity only."""
+    """Sets Alice's states one after the other and counts each; the signal intensity only.
+
+    Attributes:
+        inverted: Bases whose bits are inverted; may be changed between windows.
+    """
 
     def __init__(
         self,
@@ -101,6 +117,7 @@ class ScanReceiver:
         self._counter = counter
         self._alice = alice
         self._now = now
+        self.inverted: Inverted = NOTHING
 
     async def measure(self, duration_s: float) -> Window:
         """Count a quarter of ``duration_s`` for each state, as far as the counter allows."""
@@ -112,10 +129,11 @@ class ScanReceiver:
             await self._alice.set_state(state)
             counted = await self._counter.count(each_s, inputs)
             counts[state], each_s = counted.by_input, counted.duration_s
-        return scan_window(
+        window = scan_window(
             counts,
             inputs=dict(self._config.inputs),
             duration_s=each_s,
             intensity=self._signal,
             start_s=start_s,
         )
+        return replace(window, inverted=self.inverted)

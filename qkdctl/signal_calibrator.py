@@ -119,8 +119,8 @@ class SignalCalibrator:
     ) -> dict[str, Any] | None:
         """Return the result of an aligning stage that need not be run, or None if it must be.
 
-        It need not while the QBER is, with its interval, no more than the wanted excess above what
-        it was when the stage was run last.
+        It need not while the QBER, known to the wanted excess, is no more than that above what it
+        was when the stage was run last. Both were counted: their intervals would add up.
 
         Args:
             name: Name of the stage.
@@ -135,8 +135,8 @@ class SignalCalibrator:
         except UnusableWindowError:
             return None
         qber = window.signal.qber
-        allowed = known.figure + self._bench.config.alignment.target_excess
-        if qber.high > allowed:
+        allowed = self._bench.config.alignment.target_excess
+        if max(qber.value - known.figure, qber.high - qber.value) > allowed:
             return None
         return {
             "stage": name,

@@ -107,7 +107,8 @@ def _slots(ground: Ground) -> SlotReader:
     gate_ps = ground.gate_share * ground.pattern.slot_ps
     source, inputs = SignalBench(ground.bench), ground.config.receiver.inputs
     levels = ground.config.link.intensities
-    return SlotReader(source, ground.pattern, inputs, gate_ps, levels)
+    has_side_peaks = ground.config.link.encoding != "polarization"
+    return SlotReader(source, ground.pattern, inputs, gate_ps, levels, has_side_peaks)
 
 
 def _detector(ground: Ground) -> Procedure:
@@ -131,7 +132,8 @@ def _modulation(ground: Ground) -> Procedure:
     if settings.intensities:
         names, levels = pattern.intensity_names, ground.config.link.intensities
         parts.append(IntensitiesPart(settings, bench, settings.intensities, names, levels))
-    reader = PulseReader(bench, pattern, inputs, ground.gate_share * pattern.slot_ps)
+    gate_ps, inverted = ground.gate_share * pattern.slot_ps, ground.bench.inverted
+    reader = PulseReader(bench, pattern, inputs, gate_ps, inverted)
     return ModulationProcedure(settings, reader, bench, ground.start, parts)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.clicks import Estimate
+from calibration.inversion import Inverted
 from calibration.phase import PhaseStage
 from calibration.polarization import PolarizationStage, Progress, StageResult
 from qkdctl.config import Testbed
@@ -104,8 +105,13 @@ def progress_dict(progress: Progress) -> dict[str, Any]:
     }
 
 
-def result_dict(result: StageResult) -> dict[str, Any]:
-    """Write a stage's result as a JSON-able object; the posterior stays in the history."""
+def result_dict(result: StageResult, inverted: Inverted) -> dict[str, Any]:
+    """Write a stage's result as a JSON-able object; the posterior stays in the history.
+
+    Args:
+        result: The result.
+        inverted: Bases whose bits are inverted from now on.
+    """
     return {
         "stage": result.stage,
         "outcome": result.outcome,
@@ -123,6 +129,7 @@ def result_dict(result: StageResult) -> dict[str, Any]:
         "settings": result.settings,
         "duration_s": result.duration_s,
         "setting": dict(result.setting),
+        "inverted": list(inverted),
     }
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from calibration.clicks import Window
+from calibration.inversion import Inverted
 from drivers.calibration_curve import in_unit_of
 from drivers.errors import InstrumentError, SettingError
 from drivers.knob import Knob, KnobLimits, set_together
@@ -109,6 +110,7 @@ class OpenTestbed:
         identities: Who each opened instrument says it is.
         confirmed: Value of each knob as last confirmed; a knob whose state is unknown is not in it.
         on_window: Is shown every window that is measured.
+        on_inverted: Is told which bases are inverted whenever that changes.
     """
 
     def __init__(self, config: Testbed, connector: Connector, now: Callable[[], float]) -> None:
@@ -137,6 +139,7 @@ class OpenTestbed:
         self.confirmed: dict[str, float] = {}
         self._rate_hz = config.receiver.expected_rate_hz
         self.on_window: Callable[[Window], None] = lambda window: None
+        self.on_inverted: Callable[[Inverted], None] = lambda inverted: None
 
     async def open(self) -> None:
         """Open every instrument; the attenuator first, and the light is shut before the others.
@@ -203,6 +206,17 @@ class OpenTestbed:
         """Ask the instruments for the value of each knob."""
         self.confirmed = {name: await knob.read() for name, knob in self.knobs.items()}
         return dict(self.confirmed)
+
+    @property
+    def inverted(self) -> Inverted:
+        """Bases whose bits are inverted in software."""
+        return self.receiver.inverted
+
+    def invert(self, bases: Inverted) -> None:
+        """Invert the bits of these bases, and of no others, from the next window on."""
+        if bases != self.receiver.inverted:
+            self.receiver.inverted = bases
+            self.on_inverted(bases)
 
     def limits(self, name: str) -> tuple[float, float]:
         """Return the lowest and the highest value of a knob that can be relied on."""

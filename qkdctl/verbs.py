@@ -194,6 +194,14 @@ class StateChange(Result):
     reason: str | None
 
 
+Basis = Literal["Z", "X"]
+
+INVERTED = (
+    "Bases whose bits are inverted in software, as if the two detectors of each were exchanged; "
+    "whoever makes key of the clicks has to do the same."
+)
+
+
 class StageFigure(Result):
     """What a stage before the alignment measures, before and after."""
 
@@ -230,6 +238,7 @@ class StageResult(Result):
     settings: int = Field(0, description="Settings tried.")
     duration_s: float = 0.0
     setting: dict[str, float] = Field(default_factory=dict, description="Left in force.")
+    inverted: list[Basis] = Field(default_factory=list, description=INVERTED)
 
 
 class CalibrationReport(Result):
@@ -271,6 +280,7 @@ class Status(Result):
     last_run: str | None = Field(description="How the previous run ended, if it did not end well.")
     instruments: dict[str, LinkHealth]
     setting: dict[str, float | None]
+    inverted: list[Basis] = Field(default_factory=list, description=INVERTED)
     last_calibration: dict[str, JsonValue] | None
 
 

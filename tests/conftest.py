@@ -2,10 +2,14 @@
 
 import asyncio
 import inspect
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import settings
+
+# Where the tests run in the background of a shell, Ctrl-C would be ignored by all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")

@@ -113,6 +113,8 @@ def _result_text(result: Mapping[str, Any]) -> str:
         ]
     if result.get("setting"):
         pairs.append(("setting", text.setting(result["setting"])))
+    if result.get("inverted"):
+        pairs.append(("inverted", text.inverted(result["inverted"])))
     return text.fields(pairs)
 
 

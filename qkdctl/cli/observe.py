@@ -44,6 +44,7 @@ def _status_text(found: Mapping[str, Any]) -> str:
         ("excess", text.excess(found)),
         ("detections", f"{text.count(found['detection_rate_hz'])} per second"),
         ("setting", text.setting(found["setting"])),
+        ("inverted", text.inverted(found.get("inverted", ()))),
         ("instruments", _instruments_text(found["instruments"])),
         ("calibrated", _calibration_text(found["last_calibration"], found["now_s"])),
         ("last run", found["last_run"] or ""),

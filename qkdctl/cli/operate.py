@@ -74,7 +74,11 @@ def _print_state(state: dict[str, Any], as_json: bool) -> None:
     is_flag=True,
     help="Go on with the counts of the latest run of STAGE that did not come to its end.",
 )
-@click.option("--outer", metavar="FIGURE", help="Tune the link's knobs together: key-rate.")
+@click.option(
+    "--outer",
+    metavar="FIGURE",
+    help="Tune the link's knobs together, after STAGEs if any: key-rate.",
+)
 @as_json
 @with_daemon
 def calibrate(
@@ -95,9 +99,7 @@ def calibrate(
     from qkdctl.cli.calibration import follow_calibration, report_text
 
     if outer is not None:
-        if stages:
-            raise click.UsageError("--outer runs by itself: name no stages with it")
-        stages = (outer,)
+        stages = (*stages, outer)
     report = follow_calibration(daemon, stages, is_continued=is_continued)
     click.echo(json.dumps(report) if as_json else report_text(report))
     if any(result["outcome"] not in {"accepted", "skipped"} for result in report["results"]):

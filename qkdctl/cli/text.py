@@ -77,6 +77,11 @@ def setting(values: Mapping[Any, float | None]) -> str:
     return ", ".join(f"{name} {value(number)}" for name, number in values.items()) or UNKNOWN
 
 
+def inverted(bases: Sequence[str]) -> str:
+    """Say which bases are inverted; nothing where none is."""
+    return f"bits of {' and '.join(bases)}" if bases else ""
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows in columns as wide as their widest cell; the last one is left ragged."""
     lines = [header, *rows]
@@ -109,6 +114,8 @@ def event_details(row: Mapping[str, Any]) -> str:
             return str(text)
         case {"kind": "setting", "setting": Mapping() as values, "by": origin}:
             return f"{setting(values)} (by {origin})"
+        case {"kind": "inverted", "inverted": [*bases]}:
+            return f"{inverted(bases) or 'no bits'} are inverted from now on"
         case {"kind": "window", "qber": qber, "photons": photons}:
             return f"QBER {interval(qber)}, {count(photons)} photons"
         case {"kind": "calibration", "stage": stage, "figure": Mapping(), "reason": reason}:

@@ -32,6 +32,9 @@ FROZEN = {
     "retarders-3": 20879,
     "retarders-4": 32403,
     "wave-plates": 31545,
+    "warm-8h": 27825,
+    "warm-8h-turned": 19511,
+    "warm-8h-replugged": 47501,
 }
 """Errors among about 50 000 sifted counts at the second of two settings, seed 3."""
 

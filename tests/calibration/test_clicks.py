@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from calibration.clicks import Clicks, estimate_share
+from calibration.clicks import Clicks, Window, estimate_share
 
 TABLES = arrays(np.int64, (4, 4), elements=st.integers(0, 10**6))
 
@@ -32,6 +32,24 @@ def test_qber_is_the_share_of_errors_among_sifted_counts() -> None:
     assert clicks.qber_z.value == 0.01
     assert clicks.qber_x.value == 0.03
     assert clicks.qber.value == 0.02
+
+
+def test_only_the_signal_of_a_window_follows_inverted_bits() -> None:
+    table = np.array([[1, 99, 5, 6], [98, 2, 5, 6], [5, 6, 97, 3], [5, 6, 3, 97]])
+    window = Window(
+        start_s=0.0,
+        duration_s=1.0,
+        source="scan",
+        disclosure="calibration",
+        intensities=("signal",),
+        clicks=table[np.newaxis],
+        singles=table.sum(axis=0),
+        inverted=("Z",),
+    )
+
+    assert window.signal.qber_z.value == pytest.approx(0.015)
+    assert window.signal.qber_x.value == 0.03
+    assert window.signal.table.sum(axis=0).tolist() == window.singles[[1, 0, 2, 3]].tolist()
 
 
 @given(TABLES)

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from calibration.inversion import EVERY, Inverted, exchanged, half_turn, seen_inverted
+from calibration.inversion import (
+    EVERY,
+    Inverted,
+    composed,
+    exchanged,
+    half_turn,
+    seen_inverted,
+)
 from calibration.retarders import RetarderChain
 
 CHAIN = RetarderChain.nominal(2.5)
@@ -34,3 +41,12 @@ def test_detectors_of_an_inverted_basis_are_exchanged() -> None:
     assert exchanged(table, ("Z",))[0].tolist() == [1, 0, 2, 3]
     assert exchanged(table, ("X",))[0].tolist() == [0, 1, 3, 2]
     assert exchanged(table, ())[0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("first", EVERY)
+@pytest.mark.parametrize("then", EVERY)
+def test_one_inversion_after_another_is_again_one(first: Inverted, then: Inverted) -> None:
+    both = composed(first, then)
+
+    assert both in EVERY
+    assert np.array_equal(half_turn(both), half_turn(then) @ half_turn(first))

@@ -151,6 +151,18 @@ def test_states_are_brought_a_quarter_of_a_turn_apart(
     assert sum(result.photons.values()) < 520_000
 
 
+def test_states_are_told_where_the_bits_of_a_basis_are_inverted(conduct: Conduct) -> None:
+    source = FakeSource()
+    exchanged = {**INPUTS, "H": INPUTS["V"], "V": INPUTS["H"]}
+    reader = PulseReader(source, PATTERN, exchanged, 0.16 * SLOT_PS, inverted=("Z",))
+    parts = [states_of(source)]
+
+    result = conduct(ModulationProcedure(SETTINGS, reader, source, source.setting, parts)).result
+
+    assert result.outcome == "accepted", result.reason
+    assert source.spacing_error_deg < 2.0
+
+
 def test_the_decoy_is_brought_to_its_ratio(conduct: Conduct) -> None:
     source = FakeSource()
 

@@ -108,7 +108,7 @@ def test_detections_that_are_not_told_count_as_cost() -> None:
 
 
 def test_the_first_settings_are_dated_from_the_last_of_them() -> None:
-    assert observe(Z_AND_X).first(3).age_s.tolist() == [2, 1, 0]
+    assert observe(Z_AND_X).part(slice(3)).age_s.tolist() == [2, 1, 0]
 
 
 def test_counts_that_do_not_fit_the_reading_are_refused() -> None:

@@ -40,6 +40,11 @@ def test_each_actuator_has_a_model_and_a_period_where_the_qber_is_a_sinusoid(
     assert chosen.period == period
 
 
+def test_only_the_model_knows_where_bits_are_to_be_inverted() -> None:
+    with pytest.raises(ValidationError, match="may_invert needs sampler 'model'"):
+        settings(knobs=FOUR, sampler="tpe", may_invert=True)
+
+
 def test_what_is_known_of_cells_becomes_their_prior() -> None:
     chosen = settings(**THREE_CELLS, scale_sigma=0.04, offset_sigma_waves=0.01)
 

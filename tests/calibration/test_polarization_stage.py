@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from calibration.clicks import Window
+from calibration.inversion import Inverted, half_turn
 from calibration.metering import Progress
 from calibration.polarization import ModelSearch, PolarizationSettings, PolarizationStage
 from calibration.sampler import Advice, RotationSampler
@@ -30,9 +31,10 @@ class RotationBench:
     Args:
         seed: Fixes the bench and its noise.
         play_v: Half width of a hysteresis that follows the last move on each channel.
+        most_v: Largest voltage of either sign.
     """
 
-    def __init__(self, seed: int, play_v: float = 0.0) -> None:
+    def __init__(self, seed: int, play_v: float = 0.0, most_v: float = 5.0) -> None:
         self._rng = np.random.default_rng(seed)
         self._fibre, self._receiver = Rotation.random(2, rng=self._rng)
         self._rad_per_v = np.pi / 2.5 * self._rng.uniform(0.9, 1.1, 4)
@@ -40,13 +42,14 @@ class RotationBench:
         azimuth = np.radians(self._rng.normal([0, 90, 0, 90], 6))
         self._axes = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(4)], axis=-1)
         self._play_v = play_v
+        self._most_v = most_v
         self._felt_v = np.zeros(4)
         self.start = dict(zip(KNOBS, self._rng.uniform(-4, 4, 4), strict=True))
         self.setting: Mapping[str, float] = {}
         self.photons = 0
 
     def limits(self, name: str) -> tuple[float, float]:
-        return -5.0, 5.0
+        return -self._most_v, self._most_v
 
     async def apply(self, setting: Mapping[str, float]) -> dict[str, float]:
         await asyncio.sleep(0.001)
@@ -70,8 +73,9 @@ class RotationBench:
             singles=table.sum(axis=0),
         )
 
-    def excess(self, setting: Mapping[str, float]) -> float:
+    def excess(self, setting: Mapping[str, float], inverted: Inverted = ()) -> float:
         matrix = self._whole(self._voltages(setting)).as_matrix()
+        matrix = half_turn(inverted) @ matrix
         return float((1 - 2 * FLOOR) * (2 - matrix[0, 0] - matrix[1, 1]) / 4)
 
     def _voltages(self, setting: Mapping[str, float]) -> NDArray[np.float64]:
@@ -158,6 +162,23 @@ def test_a_bench_that_defies_the_model_is_aligned_by_the_fallback() -> None:
     assert result.before is not None
     assert result.after is not None
     assert result.after.high < result.before.low
+
+
+def test_inverted_bits_align_a_bench_whose_limits_do_not() -> None:
+    results, excess = {}, {}
+
+    for may_invert in (False, True):
+        bench = RotationBench(1003, most_v=0.9)
+        result = align(bench, may_invert=may_invert, max_settings=12)
+        results[may_invert] = result
+        excess[may_invert] = bench.excess(result.setting, result.inverted)
+
+    assert results[True].outcome == "accepted"
+    assert (results[False].inverted, results[True].inverted) == ((), ("Z",))
+    assert excess[False] > 0.05
+    assert excess[True] < 0.006
+    assert results[True].after is not None
+    assert results[True].after.high < 0.015
 
 
 ADVICE = Advice(

@@ -89,6 +89,26 @@ def test_a_pattern_that_is_not_recognised_says_so() -> None:
     run(main())
 
 
+class SplitTagger(Tagger):
+    """Detectors behind interferometers: as much light beside the middle of a slot as in it."""
+
+    def stamps(self, number: int, n: int) -> np.ndarray:
+        peaks = self.noise.choice([-2000.0, 0.0, 0.0, 2000.0], size=n)
+        return np.asarray((super().stamps(number, n) + peaks) % 2e5, dtype=np.uint64)
+
+
+def test_side_peaks_of_an_interferometer_are_not_taken_for_background() -> None:
+    async def main() -> None:
+        split = SlotReader(SplitTagger(), PATTERN, INPUTS, 1600.0, MEANS, has_side_peaks=True)
+
+        counts = (await split.read(account(), 8000)).counts
+
+        assert counts.background.sum() == 0
+        assert counts.ratio(1).value == pytest.approx(0.2, abs=0.03)
+
+    run(main())
+
+
 def test_no_clicks_are_no_likeness() -> None:
     assert pattern_likeness(np.empty(0, dtype=np.uint64), PATTERN, MEANS, 0.0) == 0
 

@@ -164,6 +164,47 @@ def test_a_finding_that_a_fresh_window_confirms_is_accepted_and_left_in_force() 
     assert (result.seed, result.sampler) == (7, "scripted")
 
 
+def mirrored(voltage: float) -> float:
+    return 1 - min(0.01 + voltage**2, 0.5)
+
+
+INVERTED = ("Z", "X")
+
+
+def test_a_finding_of_inverted_bits_is_judged_by_inverted_counts() -> None:
+    outcome = conduct(FakeBench(mirrored), ScriptedSearch([found(inverted=INVERTED)]))
+
+    result = outcome.result
+    assert (result.outcome, result.inverted) == ("accepted", INVERTED)
+    assert result.after is not None
+    assert result.after.value < 0.02
+    assert "with the bits of Z and X inverted" in result.reason
+    assert max(told.qber.value for told in outcome.progress if told.qber) < 0.6
+
+
+def test_the_record_holds_counts_that_are_not_inverted() -> None:
+    outcome = conduct(FakeBench(mirrored), ScriptedSearch([found(inverted=INVERTED)]))
+
+    value = run(outcome.log.past("study"))[-1].value
+    assert value is not None
+    assert value > 0.98
+
+
+def test_what_the_verification_teaches_of_other_bits_does_not_describe_this_setting() -> None:
+    other = found(posterior={"fibre": 2})
+    search = ScriptedSearch([found(inverted=INVERTED)] * 2 + [other])
+
+    result = conduct(FakeBench(mirrored), search).result
+
+    assert (result.inverted, result.posterior) == (INVERTED, {"fibre": 1})
+
+
+def test_nothing_is_to_be_inverted_after_a_roll_back() -> None:
+    result = conduct(FakeBench(lambda _: 0.5), ScriptedSearch([found(inverted=INVERTED)])).result
+
+    assert (result.outcome, result.inverted) == ("rolled-back", ())
+
+
 def test_every_photon_that_was_looked_at_is_counted_by_phase() -> None:
     bench = FakeBench()
 

@@ -36,6 +36,7 @@ class FakeOperations:
         self.stopped = asyncio.Event()
         self.outcome = "accepted"
         self.is_continued: bool | None = None
+        self.stages: list[str] = []
         self.rows: dict[str, list[dict[str, Any]]] = {
             "windows": [window(NOW_S - 2), window(NOW_S - 1)],
             "trials": [
@@ -127,7 +128,7 @@ class FakeOperations:
     async def calibrate(
         self, stages: Sequence[str], *, is_continued: bool
     ) -> AsyncIterator[dict[str, Any]]:
-        self.is_continued = is_continued
+        self.stages, self.is_continued = list(stages), is_continued
         stage = stages[0] if stages else "polarization"
         told = {"stage": stage, "photons": 100, "settings": 1, "qber": QBER}
         try:

@@ -123,6 +123,15 @@ def test_status_explains_an_unclean_end(at: Any) -> None:
     assert "ended by a crash" in run("status").stdout
 
 
+def test_status_and_events_say_which_bits_are_inverted(at: Any) -> None:
+    answer = {**json.loads(run("status", "--json").stdout), "inverted": ["Z", "X"]}
+    at.operations.status = lambda: _later(answer)
+
+    assert "bits of Z and X" in run("status").stdout
+    assert text.event_details({"kind": "inverted", "inverted": ["X"]}).startswith("bits of X are")
+    assert text.event_details({"kind": "inverted", "inverted": []}).startswith("no bits are")
+
+
 async def _later(answer: Any) -> Any:
     return answer
 
@@ -295,11 +304,12 @@ def test_a_calibration_is_summed_up_beside_its_bound(at: Any) -> None:
     assert "3 456 photons, 9 settings, 1 min 15 s" in found.stdout
 
 
-def test_an_outer_loop_runs_without_stages(at: Any) -> None:
-    found = run("calibrate", "--outer", "key-rate", "polarization")
+def test_an_outer_loop_follows_the_stages_that_are_named(at: Any) -> None:
+    at.do(at.operations.go_on.set)
 
-    assert found.exit_code == 2
-    assert "--outer runs by itself" in found.stderr
+    run("calibrate", "polarization", "--outer", "key-rate")
+
+    assert at.operations.stages == ["polarization", "key-rate"]
 
 
 def test_a_calibration_prints_its_report_as_json(at: Any) -> None:
@@ -324,6 +334,12 @@ def test_a_stage_that_failed_at_once_is_told_without_figures() -> None:
     report = {"results": [{"outcome": "failed", "reason": "epc: no answer"}]}
 
     assert report_text(report) == "calibration  failed: epc: no answer"
+
+
+def test_a_report_says_which_bits_are_inverted() -> None:
+    result = {"stage": "polarization", "outcome": "skipped", "inverted": ["Z"]}
+
+    assert "inverted      bits of Z" in report_text({"results": [result]})
 
 
 SKIPPED = {

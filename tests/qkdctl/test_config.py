@@ -259,10 +259,9 @@ def test_the_modulation_stage_names_drives_that_can_be_what_they_are_said_to_be(
 
 
 def test_counters_cannot_tell_the_angles_of_states(tmp_path: Path) -> None:
-    (problem,) = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FOUR_PHASE)
+    problems = mistakes_in(tmp_path, 'source = "pattern"', 'source = "scan"', FOUR_PHASE)
 
-    assert "stages.modulation" in problem
-    assert 'source = "pattern"' in problem
+    assert any("stages.modulation" in each and 'source = "pattern"' in each for each in problems)
 
 
 def test_an_unknown_instrument_that_is_watched_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_the_attenuation_is_looked_at_again_after_the_bias() -> None:
 
 
 def test_phases_of_states_are_spaced_before_their_common_phase_is_found() -> None:
-    assert course_of("four-phase.toml") == ("modulation", "phase")
+    assert course_of("four-phase.toml")[-2:] == ("modulation", "phase")
 
 
 def test_polarization_is_aligned_before_its_states_are_spaced_and_once_more_after() -> None:

@@ -101,6 +101,16 @@ async def test_the_newest_good_setting_is_the_one_to_go_back_to(path: Path) -> N
     assert good.posterior == {"floor": 0.005}
 
 
+async def test_a_good_setting_comes_back_with_the_bases_inverted_then(path: Path) -> None:
+    history = History(path, now)
+    await history.open()
+    await history.add_good_setting({"squeezer-1": 2.0}, None, ("X",))
+    good = await history.last_good_setting()
+    await history.close()
+    assert good is not None
+    assert (good.setting, good.inverted) == ({"squeezer-1": 2.0}, ("X",))
+
+
 async def test_what_calibrations_learnt_is_kept_by_stage_oldest_first(path: Path) -> None:
     history = History(path, now)
     await history.open()
