@@ -171,7 +171,7 @@ def test_the_stage_recommends_once_and_pays_for_its_verification() -> None:
     [step] = follow(model.whole_stage, link, 1)
 
     assert step.photons > 10_000
-    assert step.excess < step.excess_q90 < 0.002
+    assert max(step.excess, step.excess_q90) < 0.002
 
 
 def test_first_suggestions_are_timed_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_what_is_expected_is_what_happens(advice: Advice) -> None:
 
     expected = np.mean([report.expected_excess for report in reports[100:]])
     below = np.mean([e < r.excess_q90 for e, r in zip(excess, reports, strict=True)])
-    assert 0.6 < np.mean(excess[100:]) / expected < 1.6
+    assert 0.5 < np.mean(excess[100:]) / expected < 2  # one path of one link
     assert below > 0.75
 
 
@@ -263,7 +263,7 @@ def test_the_posterior_handed_back_starts_another_tracker_as_sure_as_this_one(
     other = Tracker(stored, proposals[-1].held, LIMITS, now_s=10.0, drift_rad=0.01)
 
     ours, others = (t.update(DARK, proposals[-1].held, 10.0) for t in (tracker, other))
-    assert others.expected_excess == pytest.approx(ours.expected_excess, rel=1e-3)
+    assert others.expected_excess == pytest.approx(ours.expected_excess, rel=1e-2)
     assert others.floor == pytest.approx(ours.floor)
 
 
