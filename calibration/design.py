@@ -101,51 +101,31 @@ def recommend(
         previous_setting: Recommendation before; it and its re-polished version compete.
         targets: Which bases may be inverted, the choices.
     """
+    chain = posterior.chain
     drawn = posterior.samples(rng, DESIGN_SAMPLES + CLAIM_SAMPLES)
     samples, claims = drawn[:DESIGN_SAMPLES], drawn[DESIGN_SAMPLES:]
-    span = _with_headroom(span, posterior.chain.half_turn)
+    span = _with_headroom(span, chain.half_turn)
     tried = Parameters.concatenate([posterior.modes[:MODES_TRIED], samples[:SAMPLES_TRIED]])
-    starts = rng.uniform(
-        span[0], span[1], size=(STARTS_TRIED, len(tried), posterior.chain.channels)
-    )
-    if previous_setting is not None:
-        polish = np.broadcast_to(previous_setting, (1, *starts.shape[1:]))
-        starts = np.concatenate([polish, starts])
-    repeated = np.tile(np.arange(len(tried)), len(starts))
-    chain, starts = posterior.chain, starts.reshape(len(repeated), -1)
-    found = [
-        kinematics.align(chain, seen_inverted(tried[repeated], target), starts, span)[0]
-        for target in targets
-    ]
+    found = _aligning(chain, tried, rng, span, previous_setting, targets)
     solutions = np.concatenate(found)
-    repeated = np.tile(repeated, len(targets))
+    of_tried = np.arange(len(solutions)) % len(tried)
     expected, target = _least_expected(chain, samples, solutions, targets)
     origin = int(np.argmin(expected))
-    aligned = seen_inverted(samples, targets[target[origin]])
-    polished = [_polish(chain, aligned, solutions[origin], span)]
+    polished = [_polish(chain, samples, solutions[origin], span, targets)]
     if previous_setting is not None:
-        _, before = _least_expected(chain, samples, previous_setting[None], targets)
-        aligned = seen_inverted(samples, targets[before[0]])
-        polished.append(_polish(chain, aligned, previous_setting, span))
+        polished.append(_polish(chain, samples, previous_setting, span, targets))
     added = np.concatenate(polished)
     of_added = _least_expected(chain, samples, added, targets)
     solutions = np.concatenate([solutions, added])
-    repeated = np.append(repeated, np.full(len(added), repeated[origin]))
+    of_tried = np.append(of_tried, np.full(len(added), of_tried[origin]))
     expected, target = np.append(expected, of_added[0]), np.append(target, of_added[1])
     if previous_setting is not None:
         expected[-len(polished[-1]) :] *= WORTH_LEAVING
     best = int(np.argmin(expected))
-    reachable = np.min(
-        [
-            chain.excess(seen_inverted(tried[repeated], each), solutions[:, None])[:, 0]
-            for each in targets
-        ],
-        axis=0,
-    )
+    reachable = _reachable(chain, tried[of_tried], solutions, targets)
     worthy = reachable <= reachable.min() + OUT_OF_REACH * expected.min()
     aim = int(np.argmin(np.where(worthy, expected, np.inf)))
-    inverted = targets[target[best]]
-    setting = solutions[best]
+    inverted, setting = targets[target[best]], solutions[best]
     return Recommendation(
         setting=setting,
         inverted=inverted,
@@ -157,6 +137,35 @@ def recommend(
         aim_inverted=targets[target[aim]],
         reachable=float(reachable[aim]),
     )
+
+
+def _aligning(
+    chain: Chain,
+    tried: Parameters,
+    rng: np.random.Generator,
+    span: Array,
+    previous_setting: Array | None,
+    targets: Sequence[Inverted],
+) -> list[Array]:
+    """Find settings that align each member of a batch: by target, the batch again and again."""
+    starts = rng.uniform(span[0], span[1], size=(STARTS_TRIED, len(tried), chain.channels))
+    if previous_setting is not None:
+        polish = np.broadcast_to(previous_setting, (1, *starts.shape[1:]))
+        starts = np.concatenate([polish, starts])
+    repeated = tried[np.tile(np.arange(len(tried)), len(starts))]
+    starts = starts.reshape(len(repeated), -1)
+    return [
+        kinematics.align(chain, seen_inverted(repeated, target), starts, span)[0]
+        for target in targets
+    ]
+
+
+def _reachable(
+    chain: Chain, of_each: Parameters, settings: Array, targets: Sequence[Inverted]
+) -> Array:
+    """Tell the least excess at each setting if all were as one member says, shape ``(C,)``."""
+    excess = [chain.excess(seen_inverted(of_each, t), settings[:, None])[:, 0] for t in targets]
+    return np.asarray(np.min(excess, axis=0))
 
 
 def _least_expected(
@@ -171,7 +180,9 @@ def _least_expected(
     return expected.min(axis=0), expected.argmin(axis=0)
 
 
-def _polish(chain: Chain, samples: Parameters, setting: Array, span: Array) -> Array:
+def _polish(
+    chain: Chain, samples: Parameters, setting: Array, span: Array, targets: Sequence[Inverted]
+) -> Array:
     """Take Gauss-Newton steps towards the least mean excess over the samples nearly aligned.
 
     What aligns one sample, even the best mode, is not what is best for all of them.
@@ -179,7 +190,8 @@ def _polish(chain: Chain, samples: Parameters, setting: Array, span: Array) -> A
     Returns:
         Settings on the way, the first one included, shape ``(n, K)``.
     """
-    path = setting[None]
+    _, target = _least_expected(chain, samples, setting[None], targets)
+    samples, path = seen_inverted(samples, targets[target[0]]), setting[None]
     for _ in range(POLISHING_STEPS):
         controller, axes = chain.actuator_axes(samples, setting[None])
         behind = samples.receiver @ controller[:, 0]
