@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from scipy.stats import binom
 
-from calibration.phase_tracker import PhaseTracker
-from calibration.tracker import Tracker
+from calibration.tracking.phase import PhaseTracker
+from calibration.tracking.polarization import PolarizationTracker
 from qkdctl.config import Testbed
 from qkdctl.testbed import OpenTestbed
 
@@ -96,7 +96,7 @@ def _tracker(
     setting: Mapping[str, float],
     limits: Mapping[str, tuple[float, float]],
     now_s: float,
-) -> Tracker | PhaseTracker:
+) -> PolarizationTracker | PhaseTracker:
     """Make the tracker of the link's encoding."""
     drift_rad = config.tracking.drift_rad_per_sqrt_s
     window_s = (config.tracking.window_s, config.receiver.max_window_s)
@@ -104,7 +104,9 @@ def _tracker(
         return PhaseTracker(
             posterior, setting, limits, now_s=now_s, drift_rad=drift_rad, window_s=window_s
         )
-    return Tracker(posterior, setting, limits, now_s=now_s, drift_rad=drift_rad, window_s=window_s)
+    return PolarizationTracker(
+        posterior, setting, limits, now_s=now_s, drift_rad=drift_rad, window_s=window_s
+    )
 
 
 class Watch:

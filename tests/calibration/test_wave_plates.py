@@ -13,7 +13,7 @@ from calibration.observations import Observations
 from calibration.parameters import Parameters
 from calibration.posterior import MISFIT_RATIO, RotationPosterior, fit
 from calibration.sampler import Advice, RotationSampler
-from calibration.tracker import Tracker
+from calibration.tracking.polarization import PolarizationTracker
 from calibration.wave_plates import WavePlateChain
 
 RNG = np.random.default_rng
@@ -290,7 +290,9 @@ def test_paddles_hold_a_drifting_fibre() -> None:
     twin = PaddleTwin(2)
     advice = align(twin, 10, 2)
     limits = dict.fromkeys(PADDLES, (LEAST_DEG, MOST_DEG))
-    tracker = Tracker(advice.posterior, advice.setting, limits, now_s=0.0, drift_rad=0.01)
+    tracker = PolarizationTracker(
+        advice.posterior, advice.setting, limits, now_s=0.0, drift_rad=0.01
+    )
     excess, lost = [], False
     for window in range(400):
         proposal = tracker.next_setting(0.1 * window)

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from calibration.clicks import Clicks
 from calibration.interferometer import PHASE, SCALE, Interferometer, Phases, wrapped
-from calibration.loss_of_lock import LossOfLock
 from calibration.phase_design import nearest_zero, with_headroom
-from calibration.phase_filters import FLOOR_MEMORY, PhaseFilters
 from calibration.phase_posterior import PhasePosterior
+from calibration.tracking.loss_of_lock import LossOfLock
+from calibration.tracking.phase_filters import FLOOR_MEMORY, PhaseFilters
+from calibration.tracking.report import Proposal, TrackingReport
 
 Array = NDArray[np.float64]
 
@@ -52,48 +53,6 @@ LARGEST_EXCESS = 0.05
 """Expected excess above which the lock counts as lost."""
 
 Q90_SIGMAS = 1.645
-
-
-@dataclass(frozen=True)
-class PhaseProposal:
-    """What to set for the next window.
-
-    Attributes:
-        setting: The drive, dither included.
-        held: The drive without dither: the one to go back to.
-        dither_rad: Dither, rad.
-        window_s: How long to count, s.
-    """
-
-    setting: dict[str, float]
-    held: dict[str, float]
-    dither_rad: float
-    window_s: float
-
-
-@dataclass(frozen=True)
-class PhaseReport:
-    """What a window told.
-
-    Attributes:
-        expected_excess: Expected QBER above the floor, mean of both bases, dither included.
-        excess_q90: Bound on it that holds with a probability of 90 %.
-        innovation: Evidence that the lock is lost, as a share of what is demanded.
-        lost: Whether the lock is lost; stays so.
-        photons: Detections of the window.
-        floor: Share of errors among the sifted counts at phase zero, as learnt.
-        drift_rad: Drift of the phase in one second, as learnt, rad.
-        dark: Whether nothing was learnt because nothing arrived.
-    """
-
-    expected_excess: float
-    excess_q90: float
-    innovation: float
-    lost: bool
-    photons: int
-    floor: float
-    drift_rad: float
-    dark: bool
 
 
 @dataclass
@@ -180,7 +139,7 @@ class PhaseTracker:
         """Drift of the phase in one second, as learnt, rad."""
         return float(np.sqrt(self._filters.drift_variance))
 
-    def next_setting(self, now_s: float) -> PhaseProposal:
+    def next_setting(self, now_s: float) -> Proposal:
         """Choose the setting of the next window: phase zero as expected, plus dither if needed.
 
         A drive that nears the end of its range goes back by whole periods, to the middle. While
@@ -199,16 +158,16 @@ class PhaseTracker:
         shift = dither_rad / self._rad_per_drive
         drive = float(np.clip(self._held + shift, *self._limits))
         self._windows += 1
-        return PhaseProposal(
+        return Proposal(
             setting={self._name: drive},
             held={self._name: self._held},
-            dither_rad=dither_rad,
+            dither_rad=(dither_rad,),
             window_s=self._advised_window_s(variance),
         )
 
     def update(
         self, clicks: Clicks, setting: Mapping[str, float], now_s: float, *, dark: bool = False
-    ) -> PhaseReport:
+    ) -> TrackingReport:
         """Learn from one window.
 
         Args:
@@ -236,7 +195,7 @@ class PhaseTracker:
             self._filters.update(turned, trials, errors)
         mean, q90 = self._expected_excess(turned)
         self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
-        return PhaseReport(
+        return TrackingReport(
             expected_excess=mean,
             excess_q90=q90,
             innovation=self._test.score,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calibration.loss_of_lock import RATIOS, LossOfLock
+from calibration.tracking.loss_of_lock import RATIOS, LossOfLock
 
 
 def test_a_qber_at_its_limit_raises_no_alarm_however_long_it_lasts() -> None:

@@ -63,7 +63,7 @@ _MATCHED = np.array([1.0, 0.0, 0.0, 1.0])
 
 
 @dataclass
-class FilterBank:
+class RotationFilters:
     """State of J filters; rotations ``exp([x]x) fibre`` with ``x ~ N(0, covariance)``.
 
     Attributes:
@@ -86,7 +86,7 @@ class FilterBank:
     @classmethod
     def around(
         cls, drift_rad: float, fibre: Array, covariance: Array, floor: float, floor_counts: float
-    ) -> FilterBank:
+    ) -> RotationFilters:
         """Spread filters about a guess of the drift, all in one state."""
         steps = np.arange(FILTERS) - FILTERS // 2
         return cls(
@@ -182,7 +182,7 @@ class FilterBank:
         return {name: value.tolist() for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> FilterBank:
+    def from_dict(cls, stored: Mapping[str, Any]) -> RotationFilters:
         """Restore what :meth:`to_dict` gave."""
         return cls(**{name: np.asarray(value, dtype=float) for name, value in stored.items()})
 

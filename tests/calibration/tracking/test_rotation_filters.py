@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from calibration import rotation
-from calibration.filter_bank import FILTERS, FilterBank
+from calibration.tracking.rotation_filters import FILTERS, RotationFilters
 
 Array = NDArray[np.float64]
 
@@ -13,8 +13,8 @@ FLOOR = 0.005
 DITHERS = [np.array([s * 0.08, t * 0.08, 0]) for s in (1, -1) for t in (1, -1)]
 
 
-def make_bank(drift_rad: float = 0.01, sigma: float = 0.05) -> FilterBank:
-    return FilterBank.around(drift_rad, np.eye(3), sigma**2 * np.eye(3), FLOOR, 1e4)
+def make_bank(drift_rad: float = 0.01, sigma: float = 0.05) -> RotationFilters:
+    return RotationFilters.around(drift_rad, np.eye(3), sigma**2 * np.eye(3), FLOOR, 1e4)
 
 
 def expected_counts(fibre: Array, behind: Array, per_binomial: float, floor: float) -> Array:
@@ -24,7 +24,7 @@ def expected_counts(fibre: Array, behind: Array, per_binomial: float, floor: flo
 
 
 def follow(
-    bank: FilterBank, fibre: Array, windows: int, *, drift_rad: float = 0.0, seed: int = 1
+    bank: RotationFilters, fibre: Array, windows: int, *, drift_rad: float = 0.0, seed: int = 1
 ) -> Array:
     """Let a bank watch a fibre through alternating dithers, one window a second."""
     rng = np.random.default_rng(seed)
@@ -143,7 +143,7 @@ def test_a_bank_survives_storage() -> None:
     bank = make_bank()
     follow(bank, np.eye(3), 20, drift_rad=0.01)
 
-    restored = FilterBank.from_dict(json.loads(json.dumps(bank.to_dict())))
+    restored = RotationFilters.from_dict(json.loads(json.dumps(bank.to_dict())))
 
     assert restored.to_dict() == bank.to_dict()
     assert len(restored.drift_rad) == FILTERS

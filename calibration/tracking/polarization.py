@@ -4,7 +4,7 @@ A bank of filters follows the rotation in front of the controller. Near the opti
 are blind to first order, so every setting carries a dither, as small as what is not known: 0.7
 standard deviations of the angle is the optimum for any drift and any count rate.
 
-    tracker = Tracker(posterior, setting, limits, now_s=now)
+    tracker = PolarizationTracker(posterior, setting, limits, now_s=now)
     while True:
         proposal = tracker.next_setting(now)
         ...  # set the drives, count for about proposal.window_s
@@ -16,7 +16,7 @@ standard deviations of the angle is the optimum for any drift and any count rate
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ from calibration import kinematics, rotation
 from calibration.chain import Chain
 from calibration.clicks import Clicks
 from calibration.design import EXCESS_PER_SQUARE_ANGLE
-from calibration.filter_bank import FilterBank
-from calibration.loss_of_lock import LossOfLock
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
+from calibration.tracking.loss_of_lock import LossOfLock
+from calibration.tracking.report import Proposal, TrackingReport
+from calibration.tracking.rotation_filters import RotationFilters
 
 Array = NDArray[np.float64]
 
@@ -67,54 +68,7 @@ IK_STEPS = 6
 _NORMAL = np.random.default_rng(0).normal(size=(512, 3))
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What to set for the next window.
-
-    Attributes:
-        setting: Drive of each channel, dither included.
-        dither: The part of each that is dither.
-        dither_rad: Dither as rotation about S1 and S2 in front of the receiver, rad.
-        window_s: How long to count, s.
-    """
-
-    setting: dict[str, float]
-    dither: dict[str, float]
-    dither_rad: tuple[float, float]
-    window_s: float
-
-    @property
-    def held(self) -> dict[str, float]:
-        """The setting without dither: the one to go back to."""
-        return {name: value - self.dither[name] for name, value in self.setting.items()}
-
-
-@dataclass(frozen=True)
-class TrackerReport:
-    """What a window told.
-
-    Attributes:
-        expected_excess: Expected QBER above the floor, dither included.
-        excess_q90: Bound on it that holds with a probability of 90 %.
-        innovation: Evidence that the lock is lost, as a share of what is demanded.
-        lost: Whether the lock is lost; stays so.
-        photons: Detections of the window.
-        floor: QBER at perfect alignment, as learnt.
-        drift_rad: Drift of the fibre per axis in one second, as learnt, rad.
-        dark: Whether nothing was learnt because nothing arrived.
-    """
-
-    expected_excess: float
-    excess_q90: float
-    innovation: float
-    lost: bool
-    photons: int
-    floor: float
-    drift_rad: float
-    dark: bool
-
-
-class Tracker:
+class PolarizationTracker:
     """Follows the fibre; knows drives and counts, no instruments and no clock.
 
     Args:
@@ -154,7 +108,7 @@ class Tracker:
         variances = np.diagonal(posterior.covariance[0])
         self._gain_variance = float(variances[6 : 6 + len(limits)].mean())
         floor = float(self._mode.floor[0])
-        self._bank = FilterBank.around(
+        self._bank = RotationFilters.around(
             drift_rad,
             self._mode.fibre[0],
             _turn_covariance(posterior, self._held),
@@ -200,14 +154,14 @@ class Tracker:
         self._windows += 1
         return Proposal(
             setting=self._named(setting),
-            dither=self._named(setting - self._held),
+            held=self._named(self._held),
             dither_rad=(float(dither_rad[0]), float(dither_rad[1])),
             window_s=self._advised_window_s(covariance),
         )
 
     def update(
         self, clicks: Clicks, setting: Mapping[str, float], now_s: float, *, dark: bool = False
-    ) -> TrackerReport:
+    ) -> TrackingReport:
         """Learn from one window.
 
         Without counts in the matched bases the fibre is followed only as far as the mismatched ones
@@ -235,7 +189,7 @@ class Tracker:
             self._bank.update(behind, trials, errors)
         mean, q90 = self._expected_excess(behind)
         self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
-        return TrackerReport(
+        return TrackingReport(
             expected_excess=mean,
             excess_q90=q90,
             innovation=self._test.score,
@@ -284,7 +238,9 @@ class Tracker:
         }
 
     @classmethod
-    def restore(cls, stored: Mapping[str, Any], *, now_s: float, gap_s: float = 0.0) -> Tracker:
+    def restore(
+        cls, stored: Mapping[str, Any], *, now_s: float, gap_s: float = 0.0
+    ) -> PolarizationTracker:
         """Go on from a snapshot.
 
         Args:
@@ -301,7 +257,7 @@ class Tracker:
             window_s=(shortest_s, longest_s),
         )
         tracker._measured = tracker._vector(stored["measured"])
-        tracker._bank = FilterBank.from_dict(stored["bank"])
+        tracker._bank = RotationFilters.from_dict(stored["bank"])
         tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
         tracker._windows = stored["windows"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]

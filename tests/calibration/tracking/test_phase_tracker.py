@@ -8,7 +8,7 @@ import pytest
 from calibration.clicks import Clicks
 from calibration.interferometer import Encoding, Interferometer, Phases
 from calibration.phase_posterior import PhasePosterior
-from calibration.phase_tracker import PhaseReport, PhaseTracker
+from calibration.tracking.phase import PhaseTracker, TrackingReport
 
 LIMITS = {"piezo": (0.0, 75.0)}
 FLOOR = 0.005
@@ -58,7 +58,7 @@ class Run:
             window_s=(1e-3, 1e3),
         )
         self.phase, self.now_s = 0.0, 0.0
-        self.reports: list[PhaseReport] = []
+        self.reports: list[TrackingReport] = []
         self.drives: list[float] = []
 
     def go(self, windows: int, ramp_rad_per_s: float = 0.0) -> float:
@@ -115,12 +115,12 @@ def test_a_drift_guessed_wrong_by_ten_is_learnt(encoding: Encoding, guess: float
 
 def test_where_the_sine_is_seen_there_is_no_dither() -> None:
     run = Run("four-phase", 1e-2, 1e5)
-    assert all(run.tracker.next_setting(0.0).dither_rad == 0 for _ in range(4))
+    assert all(run.tracker.next_setting(0.0).dither_rad == (0.0,) for _ in range(4))
 
 
 def test_where_errors_alone_see_the_phase_the_dither_follows_its_uncertainty() -> None:
     tracker = Run("time-bin", 1e-2, 1e5).tracker
-    one, other = (tracker.next_setting(0.0).dither_rad for _ in range(2))
+    one, other = (tracker.next_setting(0.0).dither_rad[0] for _ in range(2))
     assert one == pytest.approx(-other)
     assert abs(one) == pytest.approx(0.7 * np.sqrt(1e-3), rel=0.01)
 
@@ -169,7 +169,7 @@ def test_in_the_dark_only_the_uncertainty_grows() -> None:
     dark = run.tracker.update(Clicks(np.zeros((4, 4), dtype=np.int64)), before.setting, run.now_s)
     after = run.tracker.next_setting(run.now_s + 10)
     assert dark.dark
-    assert after.dither_rad == 0
+    assert after.dither_rad == (0.0,)
     assert after.held == pytest.approx(before.held)
 
 

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from benchmarks.twin import HALF_WAVE_V, Twin
 from calibration.clicks import Clicks
 from calibration.sampler import Advice, RotationSampler
-from calibration.tracker import Proposal, Tracker, TrackerReport
+from calibration.tracking.polarization import PolarizationTracker, Proposal, TrackingReport
 
 VOLTAGES = ("v1", "v2", "v3", "v4")
 LIMITS = dict.fromkeys(VOLTAGES, (-5.0, 5.0))
@@ -44,12 +44,12 @@ def advice() -> Advice:
     return align(Twin(21))
 
 
-def make_tracker(advice: Advice, **options: Any) -> Tracker:
-    return Tracker(advice.posterior, advice.setting, LIMITS, now_s=0.0, **options)
+def make_tracker(advice: Advice, **options: Any) -> PolarizationTracker:
+    return PolarizationTracker(advice.posterior, advice.setting, LIMITS, now_s=0.0, **options)
 
 
 def hold(
-    tracker: Tracker,
+    tracker: PolarizationTracker,
     twin: Twin,
     windows: int,
     *,
@@ -57,7 +57,7 @@ def hold(
     window_s: float = 0.1,
     start_s: float = 0.0,
     change: Callable[[Clicks], Clicks] = lambda clicks: clicks,
-) -> tuple[list[float], list[TrackerReport], list[Proposal]]:
+) -> tuple[list[float], list[TrackingReport], list[Proposal]]:
     """Track a drifting twin and return the true excess, the reports and the proposals."""
     excess, reports, proposals = [], [], []
     for window in range(windows):
@@ -127,11 +127,11 @@ def test_dither_signs_visit_all_four_quadrants(advice: Advice) -> None:
     assert sorted(signs) == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
 
 
-def test_the_dither_is_what_separates_the_setting_from_the_held_one(advice: Advice) -> None:
+def test_the_held_setting_is_the_alignment_without_its_dither(advice: Advice) -> None:
     proposal = make_tracker(advice).next_setting(0.0)
 
-    assert volts(proposal.held) + volts(proposal.dither) == pytest.approx(volts(proposal.setting))
     assert proposal.held == pytest.approx(advice.setting, abs=0.05)
+    assert proposal.held != proposal.setting
 
 
 def test_a_knocked_fibre_is_reported_as_lost_at_once_and_stays_so(advice: Advice) -> None:
@@ -208,7 +208,7 @@ def test_mismatched_counts_alone_neither_fail_nor_raise_an_alarm(advice: Advice)
 def test_settings_stay_within_limits_under_strong_drift(advice: Advice) -> None:
     twin = Twin(21)
     near = {name: (value - 0.6, value + 0.6) for name, value in advice.setting.items()}
-    tracker = Tracker(advice.posterior, advice.setting, near, now_s=0.0, drift_rad=0.05)
+    tracker = PolarizationTracker(advice.posterior, advice.setting, near, now_s=0.0, drift_rad=0.05)
 
     _, _, proposals = hold(tracker, twin, 400, drift_rad=0.05)
 
@@ -239,7 +239,7 @@ def test_a_restored_tracker_goes_on_as_if_nothing_had_happened(advice: Advice) -
     hold(tracker, Twin(21), 30, drift_rad=0.01)
     stored = json.loads(json.dumps(tracker.snapshot()))
 
-    restored = Tracker.restore(stored, now_s=3.0)
+    restored = PolarizationTracker.restore(stored, now_s=3.0)
 
     assert restored.next_setting(3.0) == tracker.next_setting(3.0)
     clicks = Clicks(Twin(21).measure(volts(advice.setting), 5000))
@@ -251,7 +251,9 @@ def test_a_gap_before_restoring_widens_what_is_expected(advice: Advice) -> None:
     stored = make_tracker(advice).snapshot()
 
     reports = [
-        Tracker.restore(stored, now_s=0.0, gap_s=gap_s).update(DARK, advice.setting, 0.1)
+        PolarizationTracker.restore(stored, now_s=0.0, gap_s=gap_s).update(
+            DARK, advice.setting, 0.1
+        )
         for gap_s in (0.0, 600.0)
     ]
 
@@ -265,7 +267,7 @@ def test_the_posterior_handed_back_starts_another_tracker_as_sure_as_this_one(
     _, _, proposals = hold(tracker, twin, 100, drift_rad=0.01)
     stored = json.loads(json.dumps(tracker.posterior().to_dict()))
 
-    other = Tracker(stored, proposals[-1].held, LIMITS, now_s=10.0, drift_rad=0.01)
+    other = PolarizationTracker(stored, proposals[-1].held, LIMITS, now_s=10.0, drift_rad=0.01)
 
     ours, others = (t.update(DARK, proposals[-1].held, 10.0) for t in (tracker, other))
     assert others.expected_excess == pytest.approx(ours.expected_excess, rel=1e-2)
@@ -274,9 +276,11 @@ def test_the_posterior_handed_back_starts_another_tracker_as_sure_as_this_one(
 
 def test_a_posterior_of_another_controller_is_refused(advice: Advice) -> None:
     with pytest.raises(ValueError, match="3 channels"):
-        Tracker(advice.posterior, {}, dict.fromkeys(VOLTAGES[:3], (-5.0, 5.0)), now_s=0.0)
+        PolarizationTracker(
+            advice.posterior, {}, dict.fromkeys(VOLTAGES[:3], (-5.0, 5.0)), now_s=0.0
+        )
 
 
 def test_a_setting_without_all_channels_is_refused(advice: Advice) -> None:
     with pytest.raises(KeyError):
-        Tracker(advice.posterior, {"v1": 0.0}, LIMITS, now_s=0.0)
+        PolarizationTracker(advice.posterior, {"v1": 0.0}, LIMITS, now_s=0.0)
