@@ -100,8 +100,9 @@ def matched_of(draw: Any, eta: Any, dark: Any, wrong: Any) -> Any:
 
 
 def cats_of(draw: Any, eta: Any, dark: Any, wrong: Any) -> Any:
-    amplitude = draw.uniform(0.01, 1, LINKS)
-    return curty_azuma_lo(TwinLink(np.sqrt(eta), dark), amplitude, correction=1.0)
+    some = slice(LINKS // 10)
+    amplitude = draw.uniform(0.01, 1, LINKS)[some]
+    return curty_azuma_lo(TwinLink(np.sqrt(eta[some]), dark[some]), amplitude, correction=1.0)
 
 
 def sending_of(draw: Any, eta: Any, dark: Any, wrong: Any) -> Any:
@@ -115,5 +116,5 @@ def test_no_twin_field_rate_exceeds_the_ceiling_of_one_node(rate_of: Callable[..
 
     rate = rate_of(draw, eta, dark, wrong).bits_per_pulse
 
-    assert np.all(rate <= one_node(eta))
+    assert np.all(rate <= one_node(eta[: rate.size]))
     assert np.mean(rate > 0) > 0.03
