@@ -19,6 +19,7 @@ TASKS: Mapping[str, str] = {
     "signal": "benchmarks.signal",
     "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",
+    "tracking": "benchmarks.tracking",
 }
 """Module of each task."""
 

@@ -1,0 +1,77 @@
+"""Ours: the tracker with its bank of filters, told nothing of the drift but its order."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.tasks.tracking_cases import TrackingCase
+from benchmarks.tasks.tracking_loop import Follower, Move
+from benchmarks.tasks.tracking_start import CHANNELS, Start
+from calibration.clicks import Clicks
+from calibration.tracking.polarization import PolarizationTracker
+
+Array = NDArray[np.float64]
+
+DECADES_OFF = 1.0
+"""By how much the first guess of the drift may be wrong, either way."""
+
+GUESS_WITHOUT_DRIFT_RAD = 0.003
+"""About what is guessed of a link that does not drift."""
+
+
+class ModelFollower:
+    """The tracker as a method of the task.
+
+    Attributes:
+        tracker: The tracker.
+    """
+
+    def __init__(self, tracker: PolarizationTracker) -> None:
+        self.tracker = tracker
+
+    def next_move(self, now_s: float) -> Move:
+        """Set what it proposes."""
+        proposal = self.tracker.next_setting(now_s)
+        drives = np.array([proposal.setting[name] for name in CHANNELS])
+        dither = np.square(proposal.dither_rad).sum() / 8
+        return Move(drives, proposal.window_s, float(dither))
+
+    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+        """Let it read the counts."""
+        setting = dict(zip(CHANNELS, drives.tolist(), strict=True))
+        return self.tracker.update(Clicks(table), setting, now_s).lost
+
+
+def tracker(case: TrackingCase, start: Start, seed: int, now_s: float) -> Follower:
+    """Begin with a drift that is wrong by up to a decade, drawn for the seed."""
+    rng = np.random.default_rng([seed, 0x3D])
+    drift_rad = case.twin.drift_rad or GUESS_WITHOUT_DRIFT_RAD
+    return ModelFollower(
+        PolarizationTracker(
+            start.posterior,
+            start.setting,
+            start.limits,
+            now_s=now_s,
+            drift_rad=drift_rad * 10 ** rng.uniform(-DECADES_OFF, DECADES_OFF),
+            window_s=case.loop_s,
+        )
+    )
+
+
+class AloneFollower:
+    """Leaves the first setting alone."""
+
+    def __init__(self, case: TrackingCase, start: Start) -> None:
+        self._move = Move(start.drives, case.window_s)
+
+    def next_move(self, now_s: float) -> Move:
+        """Stay."""
+        return self._move
+
+    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+        """Take no notice."""
+        return False
+
+
+def alone(case: TrackingCase, start: Start, seed: int, now_s: float) -> Follower:
+    """Do nothing."""
+    return AloneFollower(case, start)
