@@ -15,10 +15,13 @@ from functools import partial
 import numpy as np
 
 from benchmarks.rivals import tracking_model
+from benchmarks.rivals.tracking_bystanders import Alone, Oracle
+from benchmarks.rivals.tracking_gains import tuned
+from benchmarks.rivals.tracking_rivals import LockIn, Periodic, RandomLocal, Rival, Spsa
 from benchmarks.tasks import runs
 from benchmarks.tasks import tracking_cases as frozen
 from benchmarks.tasks.scoring import Row, figure
-from benchmarks.tasks.tracking_loop import Holding, MakeFollower, Tally
+from benchmarks.tasks.tracking_loop import Given, Holding, MakeFollower, Tally
 from benchmarks.tasks.tracking_step import Found, step_and_find
 
 VERSION, SCORING, CASES = frozen.read()
@@ -29,9 +32,20 @@ OPTIONS = ("jobs",)
 PLOTTED = ("excess_over_bound",)
 """What a picture shows."""
 
+
+def _tuned(name: str, rival: type[Rival], given: Given) -> Rival:
+    twin = given.case.twin
+    return rival(given, tuned(name, twin.drift_rad, twin.rate_hz))
+
+
 METHODS: Mapping[str, MakeFollower] = {
     "ours": tracking_model.tracker,
-    "none": tracking_model.alone,
+    "oracle": Oracle,
+    "lock-in": partial(_tuned, "lock-in", LockIn),
+    "periodic": partial(_tuned, "periodic", Periodic),
+    "spsa": partial(_tuned, "spsa", Spsa),
+    "random-local": partial(_tuned, "random-local", RandomLocal),
+    "none": Alone,
 }
 """Ours first; a new method is a maker of followers, and a line here."""
 
@@ -39,6 +53,9 @@ ALIGNS_ANEW = ("ours",)
 """Methods that notice a lost lock and align anew."""
 
 NOTHING_TO_ALIGN_WITH = "it has no way to align anew"
+
+TUNED_FOR_DRIFT = ("lock-in", "periodic", "spsa", "random-local")
+NO_DRIFT = "its constants are tuned for a drift, and there is none"
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,8 @@ def run(seeds: range, methods: Sequence[str], cases: Sequence[str], *, jobs: int
 def _problem(method: str, case: str) -> str | None:
     if CASES[case].is_stepped and method not in ALIGNS_ANEW:
         return NOTHING_TO_ALIGN_WITH
+    if CASES[case].twin.drift_rad == 0 and method in TUNED_FOR_DRIFT:
+        return NO_DRIFT
     return None
 
 

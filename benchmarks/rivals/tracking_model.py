@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tasks.tracking_cases import TrackingCase
-from benchmarks.tasks.tracking_loop import Follower, Move
-from benchmarks.tasks.tracking_start import CHANNELS, Start
+from benchmarks.tasks.tracking_loop import Given, Move
+from benchmarks.tasks.tracking_start import CHANNELS
 from calibration.clicks import Clicks
 from calibration.tracking.polarization import PolarizationTracker
 
@@ -41,37 +40,17 @@ class ModelFollower:
         return self.tracker.update(Clicks(table), setting, now_s).lost
 
 
-def tracker(case: TrackingCase, start: Start, seed: int, now_s: float) -> Follower:
+def tracker(given: Given) -> ModelFollower:
     """Begin with a drift that is wrong by up to a decade, drawn for the seed."""
-    rng = np.random.default_rng([seed, 0x3D])
-    drift_rad = case.twin.drift_rad or GUESS_WITHOUT_DRIFT_RAD
+    rng = np.random.default_rng([given.seed, 0x3D])
+    drift_rad = given.case.twin.drift_rad or GUESS_WITHOUT_DRIFT_RAD
     return ModelFollower(
         PolarizationTracker(
-            start.posterior,
-            start.setting,
-            start.limits,
-            now_s=now_s,
+            given.start.posterior,
+            given.start.setting,
+            given.start.limits,
+            now_s=given.now_s,
             drift_rad=drift_rad * 10 ** rng.uniform(-DECADES_OFF, DECADES_OFF),
-            window_s=case.loop_s,
+            window_s=given.case.loop_s,
         )
     )
-
-
-class AloneFollower:
-    """Leaves the first setting alone."""
-
-    def __init__(self, case: TrackingCase, start: Start) -> None:
-        self._move = Move(start.drives, case.window_s)
-
-    def next_move(self, now_s: float) -> Move:
-        """Stay."""
-        return self._move
-
-    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
-        """Take no notice."""
-        return False
-
-
-def alone(case: TrackingCase, start: Start, seed: int, now_s: float) -> Follower:
-    """Do nothing."""
-    return AloneFollower(case, start)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.tasks.tracking_cases import TrackingCase, TrackingScoring
 from benchmarks.tasks.tracking_start import STARTS, Start
+from benchmarks.tracking_twin import TrackingTwin
 
 Array = NDArray[np.float64]
 
@@ -42,8 +43,28 @@ class Follower(Protocol):
         ...
 
 
-MakeFollower = Callable[[TrackingCase, Start, int, float], Follower]
-"""A method: makes a follower of a case, what the alignment left, a seed and the time, s."""
+@dataclass(frozen=True)
+class Given:
+    """What a method begins with.
+
+    Attributes:
+        case: The circumstances; a method may use what a laboratory would know of them, and rivals
+            are told the drift as well.
+        start: What the alignment has left.
+        seed: For the method's own chances.
+        now_s: Time, s.
+        twin: The link itself, for the oracle alone.
+    """
+
+    case: TrackingCase
+    start: Start
+    seed: int
+    now_s: float
+    twin: TrackingTwin
+
+
+MakeFollower = Callable[[Given], Follower]
+"""A method."""
 
 
 @dataclass
@@ -171,6 +192,6 @@ class Holding:
         now_s, self.twin.is_drifting = self.twin.elapsed_s, False
         self.start = STARTS[self._case.start](self.twin, self._seed)
         self.twin.elapsed_s, self.twin.is_drifting = now_s, True
-        self.follower = self._make(self._case, self.start, self._seed, now_s)
+        self.follower = self._make(Given(self._case, self.start, self._seed, now_s, self.twin))
         self._lost_windows = 0
         self._late.clear()

@@ -114,7 +114,7 @@ def known(twin: TrackingTwin, seed: int) -> Start:
     the voltages does is wrong.
     """
     rng = np.random.default_rng([seed, 0x57])
-    chain, truth = RetarderChain.nominal(HALF_WAVE_V), _truth(twin)
+    chain, truth = RetarderChain.nominal(HALF_WAVE_V), truth_of(twin)
     low, high = twin.limits
     here = rng.uniform(low, high, size=(1, chain.channels))
     drives, _ = kinematics.align(chain, truth, here, twin.limits)
@@ -131,7 +131,7 @@ def known(twin: TrackingTwin, seed: int) -> Start:
     return Start(posterior, aligned[0], limits_of(twin))
 
 
-def _truth(twin: TrackingTwin) -> Parameters:
+def truth_of(twin: TrackingTwin) -> Parameters:
     """Describe the bench by the model's parameters."""
     truth = twin.truth
     return Parameters(
