@@ -20,6 +20,7 @@ TASKS: Mapping[str, str] = {
     "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",
     "tracking": "benchmarks.tracking",
+    "day": "benchmarks.day",
 }
 """Module of each task."""
 

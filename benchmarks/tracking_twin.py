@@ -85,13 +85,17 @@ class TrackingTwin(Twin):
             duration_s: How long to count.
         """
         self._set(drives)
-        self.elapsed_s += duration_s
         states = STOKES @ np.swapaxes(self._path(duration_s), -1, -2)
         turned = states @ (self._receiver @ self._controller(self._felt)).T
         clicks = self._clicks(turned @ self._analysers.T, np.ones(4))
+        self.elapsed_s += duration_s
         gates_per_state = self.options.clock_hz * duration_s / 4
         table = self._rng.poisson(gates_per_state * clicks.mean(axis=0))
         return Held(np.asarray(table, dtype=np.int64), _qber_by_basis(clicks.mean(axis=0)))
+
+    def wait(self, duration_s: float) -> None:
+        """Let time pass without counting."""
+        self._pass(duration_s)
 
     def turn_anywhere(self) -> None:
         """Replace the fibre by any other, uniformly."""
@@ -102,9 +106,9 @@ class TrackingTwin(Twin):
         self._believed = np.array(drives, dtype=float)
 
     def _pass(self, duration_s: float) -> None:
-        self.elapsed_s += duration_s
         if self.is_drifting:
-            self.drift(self.options.drift_rad, duration_s)
+            self._fibre = self._turns(np.array([duration_s]))[0] @ self._fibre
+        self.elapsed_s += duration_s
 
     def _felt_at(self, drives: Array) -> Array:
         """Let the knobs take the play off as they know it: up on the way up, down on the way."""
@@ -116,17 +120,21 @@ class TrackingTwin(Twin):
         return np.where(drives == self._believed, self._felt, moved)
 
     def _path(self, duration_s: float) -> Array:
-        """Let time pass and give the fibre at the instants, shape ``(INSTANTS, 3, 3)``."""
-        if not self.is_drifting or self.options.drift_rad == 0:
+        """Let the fibre turn and give it at the instants, shape ``(INSTANTS, 3, 3)``."""
+        if not self.is_drifting:
             return self._fibre[None]
-        since_s = np.full(INSTANTS + 1, duration_s / INSTANTS)
-        since_s[[0, -1]] /= 2
-        sigma = self.options.drift_rad * np.sqrt(since_s)[:, None]
-        turns = Rotation.from_rotvec(sigma * self._rng.normal(size=(INSTANTS + 1, 3))).as_matrix()
+        steps_s = np.full(INSTANTS + 1, duration_s / INSTANTS)
+        steps_s[[0, -1]] /= 2
         fibres = np.empty((INSTANTS + 1, 3, 3))
-        for instant, turn in enumerate(turns):
+        for instant, turn in enumerate(self._turns(steps_s)):
             fibres[instant] = self._fibre = turn @ self._fibre
         return fibres[:-1]
+
+    def _turns(self, steps_s: Array) -> Array:
+        """Draw how the fibre turns in successive steps of time from now, shape ``(N, 3, 3)``."""
+        sigma = self.options.drift_rad * np.sqrt(steps_s)[:, None]
+        walk = sigma * self._rng.normal(size=(len(steps_s), 3))
+        return np.asarray(Rotation.from_rotvec(walk).as_matrix())
 
 
 def _qber_by_basis(clicks: Array) -> Array:

@@ -22,7 +22,9 @@ class Alone:
         """Stay."""
         return self._move
 
-    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+    def learn(
+        self, table: NDArray[np.int64], drives: Array, now_s: float, *, is_dark: bool = False
+    ) -> bool:
         """Take no notice."""
         return False
 
@@ -46,6 +48,8 @@ class Oracle:
         self._drives = aligned[0]
         return Move(self._drives, self._window_s)
 
-    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+    def learn(
+        self, table: NDArray[np.int64], drives: Array, now_s: float, *, is_dark: bool = False
+    ) -> bool:
         """Take no notice: it knows."""
         return False

@@ -34,10 +34,12 @@ class ModelFollower:
         dither = np.square(proposal.dither_rad).sum() / 8
         return Move(drives, proposal.window_s, float(dither))
 
-    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+    def learn(
+        self, table: NDArray[np.int64], drives: Array, now_s: float, *, is_dark: bool = False
+    ) -> bool:
         """Let it read the counts."""
         setting = dict(zip(CHANNELS, drives.tolist(), strict=True))
-        return self.tracker.update(Clicks(table), setting, now_s).lost
+        return self.tracker.update(Clicks(table), setting, now_s, dark=is_dark).lost
 
 
 def tracker(given: Given) -> ModelFollower:

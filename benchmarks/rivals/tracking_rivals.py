@@ -90,7 +90,9 @@ class Rival:
         """Give the move that is due."""
         return self._move
 
-    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+    def learn(
+        self, table: NDArray[np.int64], drives: Array, now_s: float, *, is_dark: bool = False
+    ) -> bool:
         """Read the errors; a rival never says that it is lost."""
         clicks = Clicks(table)
         self.seen = np.array([clicks.qber_z.value, clicks.qber_x.value])

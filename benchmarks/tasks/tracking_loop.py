@@ -38,7 +38,9 @@ class Follower(Protocol):
         """Choose setting and length of the window that starts now."""
         ...
 
-    def learn(self, table: NDArray[np.int64], drives: Array, now_s: float) -> bool:
+    def learn(
+        self, table: NDArray[np.int64], drives: Array, now_s: float, *, is_dark: bool = False
+    ) -> bool:
         """Read the counts of a window that ended at a time; tell whether the lock is lost."""
         ...
 
