@@ -10,14 +10,13 @@ from benchmarks.tracking_twin import Held, TrackingOptions, TrackingTwin
 
 Array = NDArray[np.float64]
 
-DAY_S = 86_400.0
-
 
 @dataclass(frozen=True)
 class DayOptions(TrackingOptions):
     """What the bench is like, and its weather.
 
     Attributes:
+        day_s: Length of a day, s.
         gusts: Standard deviation of the logarithm of the drift: wind comes and goes.
         gust_s: Time in which the wind changes.
         warmth_rad: Turn of the fibre about some axis from night to day, and back.
@@ -28,7 +27,7 @@ class DayOptions(TrackingOptions):
     """
 
     dark_probability: float = 1e-6
-    settle_s: float = 0.0
+    day_s: float = 86_400.0
     gusts: float = 0.0
     gust_s: float = 300.0
     warmth_rad: float = 0.0
@@ -56,9 +55,9 @@ class DayTwin(TrackingTwin):
         weather = np.random.default_rng([seed, 0xDA])
         self._axis = Rotation.random(rng=weather).as_matrix()[0]
         self._noon_rad = weather.uniform(0, 2 * np.pi)
-        self._knocks_at_s = np.sort(weather.uniform(0, DAY_S, options.knocks))
+        self._knocks_at_s = np.sort(weather.uniform(0, options.day_s, options.knocks))
         self._knocks = options.knock_rad * weather.normal(size=(options.knocks, 3))
-        self._cuts_at_s = np.sort(weather.uniform(0, DAY_S, options.cuts))
+        self._cuts_at_s = np.sort(weather.uniform(0, options.day_s, options.cuts))
         self._others = Rotation.random(options.cuts, rng=weather).as_rotvec()
         self._gust = 0.0
         self.lit_s = 0.0
@@ -98,7 +97,8 @@ class DayTwin(TrackingTwin):
         at_s = self.elapsed_s + np.concatenate([[0.0], np.cumsum(steps_s)])
         walk = self.options.drift_rad * self._gusting(float(steps_s.sum())) * np.sqrt(steps_s)
         turns = walk[:, None] * self._rng.normal(size=(len(steps_s), 3))
-        warmth = 0.5 * self.options.warmth_rad * np.sin(2 * np.pi * at_s / DAY_S + self._noon_rad)
+        hour_rad = 2 * np.pi * at_s / self.options.day_s
+        warmth = 0.5 * self.options.warmth_rad * np.sin(hour_rad + self._noon_rad)
         turns += np.diff(warmth)[:, None] * self._axis
         happened = [
             (self._knocks_at_s, self._knocks),

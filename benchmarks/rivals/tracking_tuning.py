@@ -28,13 +28,10 @@ GRIDS: Mapping[str, tuple[type[Rival], Mapping[str, tuple[float, ...]]]] = {
     ),
     "periodic": (
         Periodic,
-        {"dither": (2.0, 4.0, 8.0), "window": (0.05, 0.1), "rest": (0, 6, 18, 54)},
+        {"dither": (2.0, 4.0, 8.0), "window": (0.05,), "rest": (6, 18, 54)},
     ),
-    "spsa": (
-        Spsa,
-        {"dither": (1.0, 2.0, 4.0), "window": (0.05, 0.2), "gain": (0.1, 0.3, 1.0, 3.0)},
-    ),
-    "random-local": (RandomLocal, {"dither": (0.5, 1.0, 2.0, 4.0), "window": (0.1, 0.3, 1.0)}),
+    "spsa": (Spsa, {"dither": (1.0, 2.0), "window": (0.05,), "gain": (0.1, 0.3, 1.0)}),
+    "random-local": (RandomLocal, {"dither": (0.5, 1.0, 2.0), "window": (0.3, 1.0)}),
 }
 
 

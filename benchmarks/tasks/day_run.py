@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.day_twin import DayTwin
 from benchmarks.tasks.day_cases import DayCase, DayScoring
 from benchmarks.tasks.tracking_loop import Given, MakeFollower, Move
-from benchmarks.tasks.tracking_start import Start, exposures, learned, start_from
+from benchmarks.tasks.tracking_start import STARTS, Start, exposures, start_from
 from benchmarks.tracking_twin import Held
 from calibration.key_rate import binary_entropy
 from calibration.recollection import Recollection
@@ -29,7 +29,6 @@ class DayTally:
         key_s: Time in which key was made, s.
         aligning_s: Time spent aligning, s.
         realignments: How often.
-        alarms: Alarms, each of which led to one.
         wrong_alarms: Those where nothing was wrong.
         windows: How many windows were counted.
         thinking_s: Processor time of the method in them.
@@ -62,7 +61,7 @@ class Day:
         self.twin: DayTwin = case.build(seed)
         self.tally = DayTally()
         self._make, self._case, self._scoring, self._seed = make, case, scoring, seed
-        self._start = learned(self.twin, seed)
+        self._start = STARTS[case.start](self.twin, seed)
         self.twin.elapsed_s, self.twin.is_drifting = 0.0, True
         self._follower = make(self._given(self._start))
 
