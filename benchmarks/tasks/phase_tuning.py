@@ -18,12 +18,23 @@ SHARE = 0.3
 """Length of a run here, as a share of that of the task."""
 
 GRID: Mapping[str, Mapping[str, Sequence[float]]] = {
-    "lock-in": {"window": (0.1, 0.3), "dither": (0.5, 0.8, 1.3, 2.5), "gain": (0.03, 0.1, 0.3)},
-    "spsa": {"window": (0.1, 0.3), "dither": (0.5, 0.8, 1.3, 2.5), "gain": (0.03, 0.1, 0.3)},
-    "perturb-and-observe": {"window": (0.1, 0.3, 1.0, 3.0), "dither": (0.3, 0.6, 1.0, 2.0, 4.0)},
+    "lock-in": {
+        "window": (0.1, 0.3),
+        "dither": (0.5, 0.8, 1.3, 2.5, 5.0),
+        "gain": (0.01, 0.03, 0.1, 0.3),
+    },
+    "spsa": {
+        "window": (0.1, 0.3),
+        "dither": (0.5, 0.8, 1.3, 2.5, 5.0),
+        "gain": (0.01, 0.03, 0.1, 0.3),
+    },
+    "perturb-and-observe": {
+        "window": (0.1, 0.3, 1.0, 3.0, 10.0),
+        "dither": (0.3, 0.6, 1.0, 2.0, 4.0),
+    },
     "periodic": {
         "window": (0.1, 0.3, 1.0),
-        "dither": (0.05, 0.1, 0.2, 0.4),
+        "dither": (0.03, 0.06, 0.12, 0.25),
         "rest": (0.5, 1.5, 5.0, 15.0),
     },
 }
