@@ -37,6 +37,7 @@ class TrackingReport:
         dither_qber: QBER that the dither alone cost in this window, part of the expected excess.
         limit_excess: Least mean excess that any tracker could reach at the drift learnt and the
             present rate of detections, dither included; 0 while no rate is known.
+        slips: Jumps by pi that were found and undone so far; 0 where there is no such thing.
     """
 
     expected_excess: float
@@ -49,6 +50,7 @@ class TrackingReport:
     dark: bool
     dither_qber: float
     limit_excess: float
+    slips: int = 0
 
 
 RATE_FADING = 0.9
