@@ -31,7 +31,9 @@ class Ours:
             now_s=told.now_s,
             drift_rad=float(np.sqrt(told.drift_guess)),
             window_s=(told.shortest_s, 10.0),
+            latency_windows=told.latency_windows,
         )
+        self._has_sensor = told.has_sensor
         self.lost = False
 
     def propose(self, now_s: float) -> tuple[float, float]:
@@ -41,7 +43,12 @@ class Ours:
 
     def learn(self, held: Held, drive_v: float, now_s: float) -> None:
         """Hand the counts on."""
-        report = self._tracker.update(Clicks(held.table), {KNOB: drive_v}, now_s)
+        report = self._tracker.update(
+            Clicks(held.table),
+            {KNOB: drive_v},
+            now_s,
+            temperature_c=held.temperature_c if self._has_sensor else None,
+        )
         self.lost = report.lost
 
 
