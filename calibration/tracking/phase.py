@@ -61,7 +61,7 @@ LARGEST_ORDINARY_SIGMAS = 4.9
 FLOOR_SIGMAS = 4.0
 
 LARGEST_EXCESS = 0.05
-"""Expected excess above which the lock counts as lost."""
+"""Excess at one standard deviation of the phase above which the lock counts as lost."""
 
 Q90_SIGMAS = 1.645
 
@@ -275,7 +275,8 @@ class PhaseTracker:
 
     def _report(self, photons: int) -> TrackingReport:
         mean, q90 = self._expected_excess()
-        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
+        unknown = self._model.share_of_bases * self._lost_to(math.sqrt(self._filters.variance()))
+        self._is_lost |= bool(self._test.score >= 1 or unknown > LARGEST_EXCESS)
         return TrackingReport(
             expected_excess=mean,
             excess_q90=q90,

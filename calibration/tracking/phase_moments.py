@@ -1,8 +1,9 @@
 """What one window says of a phase that is known with a normal distribution.
 
 Bayes' rule by quadrature, and only mean and variance are kept (assumed density): exact for one
-window, whether it tells little or much. Where it tells little, nine Gauss-Hermite nodes of the
-prior do; else a grid that is laid out twice.
+window, whether it tells little or much. Where it tells little, the Gauss-Hermite nodes of the prior
+do; where it tells as much as was known, they are laid out once more about what they found; else a
+grid is.
 """
 
 from __future__ import annotations
@@ -19,16 +20,39 @@ from calibration.interferometer import Encoding
 Array = NDArray[np.float64]
 
 QUADRATURE = 9
-MOST_INFORMATION = 0.6
-"""Information of a window times the variance before, up to which the nodes of the prior do."""
+LITTLE_INFORMATION, MUCH_INFORMATION = 0.6, 10.0
+"""Information of a window times the variance before: up to which the nodes of the prior do, and
+from which on a grid is needed."""
 
-GRID_SIGMAS = np.linspace(-6, 6, 61)
+GRID_STEP = 0.2
 LEAST_STEPS = 0.3
 """Smallest standard deviation to believe, in steps of the grid: a peak between two points would
 look infinitely sharp."""
 
-_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(QUADRATURE)
-_LOG_NODE_WEIGHTS = np.log(_NODE_WEIGHTS / _NODE_WEIGHTS.sum())
+
+class _Points(NamedTuple):
+    """Where to integrate, for a normal distribution of variance 1.
+
+    Attributes:
+        at: Shape ``(N,)``.
+        log_weight: The distribution's density included, shape ``(N,)``.
+    """
+
+    at: Array
+    log_weight: Array
+
+
+def _nodes(count: int) -> _Points:
+    at, weights = np.polynomial.hermite_e.hermegauss(count)
+    return _Points(at, np.log(weights / weights.sum()))
+
+
+def _grid(sigmas: float, step: float) -> _Points:
+    at = np.arange(-sigmas, sigmas + step / 2, step)
+    return _Points(at, math.log(step / math.sqrt(2 * math.pi)) - 0.5 * at**2)
+
+
+_NODES, _GRID = _nodes(QUADRATURE), _grid(6.0, GRID_STEP)
 
 
 class PhaseCounts(NamedTuple):
@@ -87,14 +111,18 @@ def look(mean: Array, variance: Array, floor: Array, counts: PhaseCounts) -> Loo
         counts: Of the window.
     """
     sigma = np.sqrt(variance)
-    if _information(mean, variance, floor, counts) <= MOST_INFORMATION:
-        apart = sigma[:, None] * _NODES
-        fit, flipped = _fit(mean[:, None] + apart, floor, counts)
-        fit += _LOG_NODE_WEIGHTS
-        shift, spread, evidence = _sums(apart, fit)
-        return Look(mean + shift, spread, evidence, _log_sum(flipped + _LOG_NODE_WEIGHTS))
-    coarse, spread, _, flipped = _on_grid(mean, mean, sigma, sigma, floor, counts)
-    fine, spread, evidence, _ = _on_grid(mean, coarse, sigma, np.sqrt(spread), floor, counts)
+    told = _information(mean, variance, floor, counts)
+    if told > MUCH_INFORMATION:
+        coarse, spread, _, flipped = _on(_GRID, mean, sigma, mean, sigma, floor, counts)
+        root = np.sqrt(np.maximum(spread, (LEAST_STEPS * GRID_STEP * sigma) ** 2))
+        fine, spread, evidence, _ = _on(_GRID, coarse, root, mean, sigma, floor, counts)
+        return Look(fine, spread, evidence, flipped)
+    found = _on(_NODES, mean, sigma, mean, sigma, floor, counts)
+    if told < LITTLE_INFORMATION:
+        return Look(*found)
+    coarse, spread, _, flipped = found
+    root = np.sqrt(np.maximum(spread, variance / (1 + told)))
+    fine, spread, evidence, _ = _on(_NODES, coarse, root, mean, sigma, floor, counts)
     return Look(fine, spread, evidence, flipped)
 
 
@@ -107,20 +135,32 @@ def _information(mean: Array, variance: Array, floor: Array, counts: PhaseCounts
     return widest * (counts.crossed + counts.matched * seen)
 
 
-def _on_grid(
-    prior: Array, centre: Array, prior_sigma: Array, sigma: Array, floor: Array, counts: PhaseCounts
+def _on(
+    points: _Points,
+    centre: Array,
+    width: Array,
+    prior: Array,
+    sigma: Array,
+    floor: Array,
+    counts: PhaseCounts,
 ) -> tuple[Array, Array, Array, Array]:
-    """Return mean, variance, log evidence and that of the phase turned, all of shape ``(J,)``."""
-    apart = sigma[:, None] * GRID_SIGMAS
+    """Integrate over points about a centre; all arrays of shape ``(J,)``.
+
+    Returns:
+        Mean, variance and log total of prior times likelihood, and the log total of the prior times
+        the likelihood of the phase turned by pi.
+    """
+    apart = width[:, None] * points.at
     phase = centre[:, None] + apart
     fit, flipped = _fit(phase, floor, counts)
-    off = (phase - prior[:, None]) / prior_sigma[:, None]
-    step = GRID_SIGMAS[1] - GRID_SIGMAS[0]
-    density = math.log(step / math.sqrt(2 * math.pi)) - 0.5 * off**2
-    density += np.log(sigma / prior_sigma)[:, None]
-    shift, spread, evidence = _sums(apart, fit + density)
-    least = (LEAST_STEPS * step * sigma) ** 2
-    return centre + shift, np.maximum(spread, least), evidence, _log_sum(flipped + density)
+    density: Array = points.log_weight
+    if centre is not prior:
+        off = (phase - prior[:, None]) / sigma[:, None]
+        density = density + np.log(width / sigma)[:, None] + 0.5 * (points.at**2 - off**2)
+    fit += density
+    flipped += density
+    shift, spread, evidence = _sums(apart, fit)
+    return centre + shift, spread, evidence, _log_sum(flipped)
 
 
 def _fit(phase: Array, floor: Array, counts: PhaseCounts) -> tuple[Array, Array]:
