@@ -33,7 +33,7 @@ from calibration.phase_posterior import PhasePosterior
 from calibration.tracking.loss_of_lock import LossOfLock
 from calibration.tracking.phase_drive import PhaseDrive
 from calibration.tracking.phase_filters import FLOOR_MEMORY, PHASE, PLAY, STATES, PhaseFilters
-from calibration.tracking.phase_moments import PhaseCounts
+from calibration.tracking.phase_moments import PhaseCounts, log_evidence
 from calibration.tracking.report import Proposal, Rate, TrackingReport
 from calibration.tracking.slips import SlipTest
 
@@ -144,6 +144,7 @@ class PhaseTracker:
             floor=floor,
             floor_counts=(1 - floor) / (floor * float(posterior.covariance[0, 2, 2])),
         )
+        self._expected = self._filters.expected()
         errors, trials = posterior.z_errors
         self._elsewhere = _Elsewhere(errors, trials, posterior.sifted_share)
         self._test, self._slip_test = LossOfLock(), SlipTest()
@@ -174,12 +175,12 @@ class PhaseTracker:
         """Share of errors among the sifted counts at phase zero, as learnt."""
         share = self._elsewhere.sifted_share
         other = self._elsewhere.errors / max(self._elsewhere.trials, 1.0)
-        return share * self._seen_floor + (1 - share) * other
+        return share * self._expected.floor + (1 - share) * other
 
     @property
     def drift_rad(self) -> float:
         """Drift of the phase in one second, as learnt, rad."""
-        return float(np.sqrt(self._filters.drift_variance))
+        return math.sqrt(self._expected.drift_variance)
 
     def next_setting(self, now_s: float) -> Proposal:
         """Choose the setting of the next window: phase zero as expected, plus dither if needed.
@@ -190,16 +191,14 @@ class PhaseTracker:
         Args:
             now_s: Time at which the window will start, s.
         """
-        state, variance = self._filters.expected(), self._filters.variance()
         dither_rad = 0.0
         if not (self._is_dark or self._is_lost):
-            self._drive.to_zero(state)
-            waited_s = max(now_s - self._now_s, 0.0)
-            dither_rad = self._dither(variance + self._filters.drift_variance * waited_s)
-        setting, held = self._drive.ask(state, dither_rad)
+            self._drive.to_zero(self._expected)
+            dither_rad = self._dither(max(now_s - self._now_s, 0.0))
+        setting, held = self._drive.ask(self._expected, dither_rad)
         self._dithers_rad.append(dither_rad)
         self._windows += 1
-        self._advised_s = self._choose_window_s(variance)
+        self._advised_s = self._choose_window_s()
         return Proposal(
             setting={self._name: setting},
             held={self._name: held},
@@ -232,15 +231,15 @@ class PhaseTracker:
         elapsed_s = max(now_s - self._now_s, 0.0)
         window_s = min(elapsed_s, self._advised_s)
         self._now_s = now_s
-        play = float(self._filters.expected()[PLAY])
-        moved = self._drive.arrive(float(setting[self._name]), temperature_c, play)
-        self._filters.shift(*moved)
+        drive = float(setting[self._name])
+        self._filters.shift(*self._drive.arrive(drive, temperature_c, self._expected.play))
         self._filters.predict(elapsed_s - window_s)
         self._is_dark = dark or clicks.photons == 0
         if self._is_dark:
             self._filters.predict(window_s)
         else:
             self._learn(clicks, window_s)
+        self._expected = self._filters.expected()
         return self._report(clicks.photons)
 
     def _learn(self, clicks: Clicks, window_s: float) -> None:
@@ -248,9 +247,10 @@ class PhaseTracker:
         counts = PhaseCounts.of(clicks, self._model.encoding)
         self._rate.count(clicks.photons, window_s)
         self._seeing_rate.count(int(counts.matched + counts.crossed), window_s)
+        self._expected = self._filters.expected()
         seen = self._filters.look(counts, window_s)
         verdict = self._slip_test.judge(
-            self._mixed(seen.evidence), self._mixed(seen.flipped), counts.log_uniform()
+            self._mixed(seen.evidence), self._evidence_for_slip(counts), counts.log_uniform()
         )
         if verdict == "doubtful":
             self._filters.predict(window_s)
@@ -258,6 +258,7 @@ class PhaseTracker:
         if verdict == "slipped":
             self._slips += 1
             self._filters.turn(math.pi)
+            self._expected = self._filters.expected()
             seen = self._filters.look(counts, window_s)
         self._judge(counts)
         if self._test.score < FLOOR_FREEZES_AT:
@@ -273,9 +274,14 @@ class PhaseTracker:
         highest = float(evidence.max())
         return highest + math.log(float(self._filters.weights @ np.exp(evidence - highest)))
 
+    def _evidence_for_slip(self, counts: PhaseCounts) -> float:
+        """Return the log evidence with the phase turned by pi."""
+        expected = self._expected
+        return log_evidence(expected.phase + math.pi, expected.variance, expected.floor, counts)
+
     def _report(self, photons: int) -> TrackingReport:
         mean, q90 = self._expected_excess()
-        unknown = self._model.share_of_bases * self._lost_to(math.sqrt(self._filters.variance()))
+        unknown = self._model.share_of_bases * self._lost_to(math.sqrt(self._expected.variance))
         self._is_lost |= bool(self._test.score >= 1 or unknown > LARGEST_EXCESS)
         return TrackingReport(
             expected_excess=mean,
@@ -302,14 +308,14 @@ class PhaseTracker:
         The phase is known at the drive held; at the centre of the range only up to what the error
         of the half-wave voltage makes of the distance.
         """
-        state, spread = self._filters.expected(), self._filters.spread()
-        floor, counts = self._seen_floor, float(self._filters.floor_counts.max())
+        expected, spread = self._expected, self._filters.spread()
+        floor, counts = expected.floor, float(self._filters.floor_counts.max())
         lever = self._lever
-        phase = state[PHASE] - lever * (1 + state[SCALE])
+        phase = expected.phase - lever * (1 + expected.scale)
         mode = replace(
             self._mode,
             phase=wrapped(np.array([phase])),
-            scale=np.array([state[SCALE]]),
+            scale=np.array([expected.scale]),
             log_floor=np.log(np.array([floor])),
         )
         to_centre = np.array([[1.0, -lever], [0.0, 1.0]])
@@ -370,6 +376,7 @@ class PhaseTracker:
         )
         tracker._drive = drive
         tracker._filters = PhaseFilters.from_dict(stored["filters"])
+        tracker._expected = tracker._filters.expected()
         tracker._elsewhere = _Elsewhere(**stored["elsewhere"])
         tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
         tracker._slip_test, tracker._slips = SlipTest(**stored["slip_test"]), stored["slips"]
@@ -390,22 +397,17 @@ class PhaseTracker:
         return self._posterior.modes[:1]
 
     @property
-    def _seen_floor(self) -> float:
-        """Error probability at phase zero of the bases that see the phase."""
-        return float(self._filters.weights @ self._filters.floor)
-
-    @property
     def _limit_excess(self) -> float:
         """Least mean excess at the drift learnt and the present rate, for small angles."""
         if self._seeing_rate.hz == 0:
             return 0.0
-        variance_per_count = self._filters.drift_variance / self._seeing_rate.hz
-        floor = self._seen_floor
+        variance_per_count = self._expected.drift_variance / self._seeing_rate.hz
+        floor = self._expected.floor
         if self._model.encoding == "four-phase":
             return math.sqrt(2 * variance_per_count) / (4 * (1 - 2 * floor))
         return self._model.share_of_bases * 0.75 * math.cbrt(variance_per_count * floor)
 
-    def _dither(self, variance: float) -> float:
+    def _dither(self, waited_s: float) -> float:
         """Return the phase to step aside; none where the sine is seen.
 
         Least sum of what is not known and what is paid, in the steady state of any drift and rate:
@@ -414,37 +416,36 @@ class PhaseTracker:
         """
         if self._model.encoding == "four-phase":
             return 0.0
-        errors = self._seen_floor + variance / 4
+        variance = self._expected.variance + self._expected.drift_variance * waited_s
+        errors = self._expected.floor + variance / 4
         step = math.sqrt(2 * errors * (math.sqrt(1 + variance / (2 * errors)) - 1))
         return (-1.0) ** self._windows * min(step, LARGEST_DITHER_RAD)
 
-    def _choose_window_s(self, variance: float) -> float:
+    def _choose_window_s(self) -> float:
         """Choose how long to count: short against drift, and against the time to undo a slip."""
         share = WINDOW_SHARE / (1 + 2 * self._latency_windows)
         photons = DOUBTFUL_PHOTONS if self._slip_test.doubts else MOST_PHOTONS
-        advised_s = share * variance / self._filters.drift_variance
+        advised_s = share * self._expected.variance / self._expected.drift_variance
         if self._rate.hz > 0:
             advised_s = min(advised_s, photons / self._rate.hz)
-        return float(np.clip(advised_s, *self._window_s))
+        return min(max(advised_s, self._window_s[0]), self._window_s[1])
 
     def _judge(self, counts: PhaseCounts) -> None:
         """Test whether the errors exceed what the filters and noise explain."""
-        floor, known = self._seen_floor, float(self._filters.floor_counts.max())
-        off = abs(float(self._filters.expected()[PHASE]))
-        deviation = LARGEST_ORDINARY_SIGMAS * math.sqrt(self._filters.variance())
+        floor, known = self._expected.floor, float(self._filters.floor_counts.max())
+        deviation = LARGEST_ORDINARY_SIGMAS * math.sqrt(self._expected.variance)
         unsure = math.sqrt(floor * (1 - floor) / known)
-        limit = floor + FLOOR_SIGMAS * unsure + self._lost_to(off + deviation)
+        explained = self._lost_to(abs(self._expected.phase) + deviation)
+        limit = floor + FLOOR_SIGMAS * unsure + explained
         self._test.update(counts.matched, counts.wrong, limit)
 
     def _expected_excess(self) -> tuple[float, float]:
         """Give mean and 90 % quantile of the excess at the setting counted last."""
-        off = abs(float(self._filters.expected()[PHASE]))
-        variance = self._filters.variance()
-        contrast = (1 - 2 * self._seen_floor) * math.exp(-0.5 * variance)
-        share = self._model.share_of_bases
-        mean = 0.5 * share * (1 - 2 * self._seen_floor - contrast * math.cos(off))
+        off, variance = abs(self._expected.phase), self._expected.variance
+        share, contrast = self._model.share_of_bases, 1 - 2 * self._expected.floor
+        mean = 0.5 * share * contrast * (1 - math.exp(-0.5 * variance) * math.cos(off))
         return mean, share * self._lost_to(off + Q90_SIGMAS * math.sqrt(variance))
 
     def _lost_to(self, phase_rad: float) -> float:
         """Return the excess at a phase of the bases that see it."""
-        return 0.5 * (1 - 2 * self._seen_floor) * (1 - math.cos(min(phase_rad, math.pi)))
+        return 0.5 * (1 - 2 * self._expected.floor) * (1 - math.cos(min(phase_rad, math.pi)))

@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from calibration.tracking.phase_filters import PHASE, PLAY, SCALE
-
-Array = NDArray[np.float64]
+from calibration.tracking.phase_filters import Expected
 
 
 @dataclass
@@ -70,40 +65,35 @@ class PhaseDrive:
         self.measured, self.side = setting, side
         return self.rad_per_drive * change, warmed_k, reversed_sides
 
-    def to_zero(self, state: Array) -> None:
+    def to_zero(self, expected: Expected) -> None:
         """Hold the output of phase zero: the one nearest to that held, or else to the middle.
 
         Args:
-            state: Expected state of the filters, shape ``(4,)``.
+            expected: What the filters expect of the setting counted last.
         """
-        slope = self._slope(state)
+        slope = self._slope(expected)
         period = 2 * math.pi / abs(slope)
-        zero = self.measured - self.side * _play(state) - float(state[PHASE]) / slope
+        zero = self.measured - self.side * expected.play - expected.phase / slope
         low, high = self.span
         held = zero + period * round((self.held - zero) / period)
         if not low <= held <= high:
             held = zero + period * round(((low + high) / 2 - zero) / period)
         self.held = min(max(held, self.limits[0]), self.limits[1])
 
-    def ask(self, state: Array, aside_rad: float) -> tuple[float, float]:
+    def ask(self, expected: Expected, aside_rad: float) -> tuple[float, float]:
         """Choose the setting of a phase aside from the output held.
 
         Returns:
             That setting, and the one without the step aside.
         """
-        play = _play(state)
-        output = self.held + aside_rad / self._slope(state)
-        change = output - (self.asked - self.asked_side * play)
+        output = self.held + aside_rad / self._slope(expected)
+        change = output - (self.asked - self.asked_side * expected.play)
         self.asked_side = math.copysign(1.0, change) if change else self.asked_side
-        self.asked = self._limited(output + self.asked_side * play)
-        return self.asked, self._limited(self.held + self.asked_side * play)
+        self.asked = self._limited(output + self.asked_side * expected.play)
+        return self.asked, self._limited(self.held + self.asked_side * expected.play)
 
-    def _slope(self, state: Array) -> float:
-        return self.rad_per_drive * (1 + float(state[SCALE]))
+    def _slope(self, expected: Expected) -> float:
+        return self.rad_per_drive * (1 + expected.scale)
 
     def _limited(self, setting: float) -> float:
         return min(max(setting, self.limits[0]), self.limits[1])
-
-
-def _play(state: Array) -> float:
-    return max(float(state[PLAY]), 0.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ MOST_NATS_PER_WINDOW = 5.0
 """Evidence against a filter that one window can give: a burst must not decide alone."""
 
 LEAST_LOG_WEIGHT = -20.0
+IRRELEVANT_LOG_WEIGHT = -8.0
 EDGE_WEIGHT = 0.5
 """Weight of the strongest or weakest drift above which the bank moves over by one."""
 
@@ -55,6 +56,28 @@ LEAST_FLOOR, LARGEST_FLOOR = 1e-6, 0.45
 
 LARGEST_SIGMA_RAD = 1.2
 """Standard deviation above which a phase is as good as unknown: the grid spans the circle."""
+
+
+class Expected(NamedTuple):
+    """What all filters together expect.
+
+    Attributes:
+        phase: At what is set, rad.
+        scale: Relative error of the phase per drive.
+        rad_per_kelvin: Response to temperature.
+        play: Half width of the play, in units of the drive.
+        variance: Of the phase, rad^2.
+        drift_variance: Mean square drift, rad^2/s.
+        floor: Error probability at phase zero.
+    """
+
+    phase: float
+    scale: float
+    rad_per_kelvin: float
+    play: float
+    variance: float
+    drift_variance: float
+    floor: float
 
 
 @dataclass
@@ -98,26 +121,28 @@ class PhaseFilters:
         filters._limit()
         return filters
 
-    @property
-    def drift_variance(self) -> float:
-        """Mean square drift, rad^2/s."""
-        return float(self.weights @ self.drift_rad**2)
-
-    def expected(self) -> Array:
-        """Give the mean of the state over all filters, shape ``(4,)``."""
-        return np.asarray(self.weights @ self.mean)
+    def expected(self) -> Expected:
+        """Sum up what all filters expect."""
+        weights = self.weights
+        state = weights @ self.mean
+        off = self.mean[:, PHASE] - state[PHASE]
+        variance = weights @ (self.covariance[:, PHASE, PHASE] + off**2)
+        phase, scale, warmth, play = state.tolist()
+        return Expected(
+            phase=phase,
+            scale=scale,
+            rad_per_kelvin=warmth,
+            play=max(play, 0.0),
+            variance=float(variance),
+            drift_variance=float(weights @ self.drift_rad**2),
+            floor=float(weights @ self.floor),
+        )
 
     def spread(self) -> Array:
         """Give the covariance of the state over all filters, shape ``(4, 4)``."""
-        apart = self.mean - self.expected()
+        apart = self.mean - self.weights @ self.mean
         between = (apart * self.weights[:, None]).T @ apart
         return np.asarray(np.tensordot(self.weights, self.covariance, axes=1) + between)
-
-    def variance(self) -> float:
-        """Give the variance of the phase over all filters, rad^2."""
-        phase = self.mean[:, PHASE]
-        off = phase - self.weights @ phase
-        return float(self.weights @ (self.covariance[:, PHASE, PHASE] + off**2))
 
     def shift(self, turned_rad: float, warmed_k: float, reversed_sides: float) -> None:
         """Change the setting or the temperature.
@@ -133,7 +158,7 @@ class PhaseFilters:
         if abs(turned_rad) < TELLING_MOVE_RAD:
             self.covariance[:, PHASE, PHASE] += self.covariance[:, SCALE, SCALE] * turned_rad**2
             by[SCALE] = 0.0
-        if any(by[1:]):
+        if by[1:].any():
             moved = self.covariance @ by
             self.covariance[:, PHASE, :] = moved
             self.covariance[:, :, PHASE] = moved
@@ -143,8 +168,8 @@ class PhaseFilters:
     def turn(self, by_rad: float) -> None:
         """Add a phase to all, and take off whole turns."""
         phase = self.mean[:, PHASE]
-        phase += by_rad
-        phase -= 2 * np.pi * np.round(self.weights @ phase / (2 * np.pi))
+        turns = round((float(self.weights @ phase) + by_rad) / (2 * math.pi))
+        phase += by_rad - 2 * math.pi * turns
 
     def predict(self, duration_s: float) -> None:
         """Let time pass without counts."""
@@ -154,7 +179,8 @@ class PhaseFilters:
     def look(self, counts: PhaseCounts, duration_s: float) -> Look:
         """Tell what a window says; its counts come from the mean of the phase over the window."""
         average = self.covariance[:, PHASE, PHASE] + self.drift_rad**2 * (duration_s / 3)
-        return look(self.mean[:, PHASE], average, self.floor, counts)
+        widest = float(average[self.log_weight > IRRELEVANT_LOG_WEIGHT].max())
+        return look(self.mean[:, PHASE], average, self.floor, counts, widest=widest)
 
     def learn_floor(self, counts: PhaseCounts, duration_s: float) -> None:
         """Average what the matched bases show beyond the prediction; before :meth:`update`."""
@@ -164,7 +190,7 @@ class PhaseFilters:
         contrast = (1 - 2 * self.floor) * np.exp(-0.5 * average)
         wrong = 0.5 * (1 - contrast * np.cos(self.mean[:, PHASE]))
         beyond = (counts.wrong - wrong * counts.matched) / (self.floor_counts + counts.matched)
-        self.floor = np.clip(self.floor + beyond, LEAST_FLOOR, LARGEST_FLOOR)
+        self.floor = np.minimum(np.maximum(self.floor + beyond, LEAST_FLOOR), LARGEST_FLOOR)
         self.floor_counts = np.minimum(self.floor_counts + counts.matched, FLOOR_MEMORY)
 
     def update(self, seen: Look, duration_s: float) -> None:
@@ -179,7 +205,8 @@ class PhaseFilters:
         lost = (average - seen.variance)[:, None, None]
         self.covariance -= lost * gain[:, :, None] * gain[:, None, :]
         self._limit()
-        share = min(duration_s * self.drift_variance / self.variance(), 1.0)
+        best = int(self.weights.argmax())
+        share = min(float(walked[best] / self.covariance[best, PHASE, PHASE]), 1.0)
         self._weigh(seen.evidence, share)
         self._slide(share)
         self._move_over()

@@ -20,7 +20,7 @@ from calibration.interferometer import Encoding
 Array = NDArray[np.float64]
 
 QUADRATURE = 9
-LITTLE_INFORMATION, MUCH_INFORMATION = 0.6, 10.0
+LITTLE_INFORMATION, MUCH_INFORMATION = 1.0, 10.0
 """Information of a window times the variance before: up to which the nodes of the prior do, and
 from which on a grid is needed."""
 
@@ -28,6 +28,9 @@ GRID_STEP = 0.2
 LEAST_STEPS = 0.3
 """Smallest standard deviation to believe, in steps of the grid: a peak between two points would
 look infinitely sharp."""
+
+LEAST_SHARE = LEAST_STEPS * GRID_STEP
+"""The same, as a share of the width over which the points are laid out."""
 
 
 class _Points(NamedTuple):
@@ -80,6 +83,11 @@ class PhaseCounts(NamedTuple):
             return cls(wrong_x, xx, 0, 0)
         return cls(wrong_z + wrong_x, zz + xx, plus + xz - minus, zx + xz)
 
+    def most_information(self, phase: float, variance: float, floor: float) -> float:
+        """Return the Fisher information about a phase that is known about so well, at most."""
+        squared = min(math.sin(min(abs(phase), math.pi / 2)) ** 2 + variance, 1.0)
+        return self.crossed + self.matched * squared / (squared + 4 * floor)
+
     def log_uniform(self) -> float:
         """Return the log evidence of error probabilities of which nothing is known."""
         return _log_beta(self.wrong, self.matched) + _log_beta(self.plus, self.crossed)
@@ -92,16 +100,14 @@ class Look(NamedTuple):
         mean: Of the phase after the window, rad, shape ``(J,)``.
         variance: rad^2, shape ``(J,)``.
         evidence: Log probability of the counts, but for what all hypotheses share, shape ``(J,)``.
-        flipped: The same with the phase turned by pi, shape ``(J,)``.
     """
 
     mean: Array
     variance: Array
     evidence: Array
-    flipped: Array
 
 
-def look(mean: Array, variance: Array, floor: Array, counts: PhaseCounts) -> Look:
+def look(mean: Array, variance: Array, floor: Array, counts: PhaseCounts, *, widest: float) -> Look:
     """Apply Bayes' rule to J normal distributions of a phase.
 
     Args:
@@ -109,30 +115,26 @@ def look(mean: Array, variance: Array, floor: Array, counts: PhaseCounts) -> Loo
         variance: rad^2, shape ``(J,)``.
         floor: Error probability at phase zero, shape ``(J,)``.
         counts: Of the window.
+        widest: Largest variance for which the result has to be exact, rad^2.
     """
     sigma = np.sqrt(variance)
-    told = _information(mean, variance, floor, counts)
+    told = widest * counts.most_information(float(mean[0]), widest, float(floor[0]))
     if told > MUCH_INFORMATION:
-        coarse, spread, _, flipped = _on(_GRID, mean, sigma, mean, sigma, floor, counts)
-        root = np.sqrt(np.maximum(spread, (LEAST_STEPS * GRID_STEP * sigma) ** 2))
-        fine, spread, evidence, _ = _on(_GRID, coarse, root, mean, sigma, floor, counts)
-        return Look(fine, spread, evidence, flipped)
+        found = _on(_GRID, mean, sigma, mean, sigma, floor, counts)
+        root = np.sqrt(np.maximum(found.variance, (LEAST_SHARE * sigma) ** 2))
+        return _on(_GRID, found.mean, root, mean, sigma, floor, counts)
     found = _on(_NODES, mean, sigma, mean, sigma, floor, counts)
     if told < LITTLE_INFORMATION:
-        return Look(*found)
-    coarse, spread, _, flipped = found
-    root = np.sqrt(np.maximum(spread, variance / (1 + told)))
-    fine, spread, evidence, _ = _on(_NODES, coarse, root, mean, sigma, floor, counts)
-    return Look(fine, spread, evidence, flipped)
+        return found
+    root = np.sqrt(np.maximum(found.variance, variance / (1 + told)))
+    return _on(_NODES, found.mean, root, mean, sigma, floor, counts)
 
 
-def _information(mean: Array, variance: Array, floor: Array, counts: PhaseCounts) -> float:
-    """Return what the window tells, as a multiple of what is known, at most."""
-    widest = float(variance.max())
-    off = float(np.abs(mean).max())
-    squared = min(math.sin(min(off, math.pi / 2)) ** 2 + widest, 1.0)
-    seen = squared / (squared + 4 * float(floor.min()))
-    return widest * (counts.crossed + counts.matched * seen)
+def log_evidence(phase: float, variance: float, floor: float, counts: PhaseCounts) -> float:
+    """Return the log probability of counts at a phase known about so well, in the units of Look."""
+    contrast = (1 - 2 * floor) * math.exp(-0.5 * variance)
+    fit = _log_binomial(counts.wrong, counts.matched, (1 - contrast * math.cos(phase)) / 2)
+    return fit + _log_binomial(counts.plus, counts.crossed, (1 + contrast * math.sin(phase)) / 2)
 
 
 def _on(
@@ -143,57 +145,41 @@ def _on(
     sigma: Array,
     floor: Array,
     counts: PhaseCounts,
-) -> tuple[Array, Array, Array, Array]:
-    """Integrate over points about a centre; all arrays of shape ``(J,)``.
-
-    Returns:
-        Mean, variance and log total of prior times likelihood, and the log total of the prior times
-        the likelihood of the phase turned by pi.
-    """
+) -> Look:
+    """Integrate prior times likelihood over points about a centre; all arrays ``(J,)``."""
     apart = width[:, None] * points.at
     phase = centre[:, None] + apart
-    fit, flipped = _fit(phase, floor, counts)
-    density: Array = points.log_weight
+    log_density = _fit(phase, floor, counts)
+    log_density += points.log_weight
     if centre is not prior:
         off = (phase - prior[:, None]) / sigma[:, None]
-        density = density + np.log(width / sigma)[:, None] + 0.5 * (points.at**2 - off**2)
-    fit += density
-    flipped += density
-    shift, spread, evidence = _sums(apart, fit)
-    return centre + shift, spread, evidence, _log_sum(flipped)
-
-
-def _fit(phase: Array, floor: Array, counts: PhaseCounts) -> tuple[Array, Array]:
-    """Return log likelihoods at phases of shape ``(J, N)``, and of the phase turned by pi."""
-    visibility = (1 - 2 * floor)[:, None]
-    wrong, right = counts.wrong, counts.matched - counts.wrong
-    fraction = 0.5 - 0.5 * visibility * np.cos(phase)
-    log_wrong, log_right = np.log(fraction), np.log1p(-fraction)
-    fit = wrong * log_wrong + right * log_right
-    flipped = right * log_wrong + wrong * log_right
-    if counts.crossed:
-        plus, minus = counts.plus, counts.crossed - counts.plus
-        fraction = 0.5 + 0.5 * visibility * np.sin(phase)
-        log_plus, log_minus = np.log(fraction), np.log1p(-fraction)
-        fit += plus * log_plus + minus * log_minus
-        flipped += minus * log_plus + plus * log_minus
-    return fit, flipped
-
-
-def _sums(apart: Array, log_density: Array) -> tuple[Array, Array, Array]:
-    """Return mean, variance and log total of densities of shape ``(J, N)``."""
+        log_density += np.log(width / sigma)[:, None] + 0.5 * (points.at**2 - off**2)
     highest = log_density.max(axis=-1)
     density = np.exp(log_density - highest[:, None])
     total = density.sum(axis=-1)
     density /= total[:, None]
-    mean = (density * apart).sum(axis=-1)
-    variance = (density * (apart - mean[:, None]) ** 2).sum(axis=-1)
-    return mean, variance, highest + np.log(total)
+    density *= apart
+    shift = density.sum(axis=-1)
+    density *= apart
+    variance = np.maximum(density.sum(axis=-1) - shift**2, (LEAST_SHARE * width) ** 2)
+    return Look(centre + shift, variance, highest + np.log(total))
 
 
-def _log_sum(log_density: Array) -> Array:
-    highest = log_density.max(axis=-1)
-    return np.asarray(highest + np.log(np.exp(log_density - highest[:, None]).sum(axis=-1)))
+def _fit(phase: Array, floor: Array, counts: PhaseCounts) -> Array:
+    """Return log likelihoods at phases of shape ``(J, N)``."""
+    half_visibility = (0.5 - floor)[:, None]
+    fraction = 0.5 - half_visibility * np.cos(phase)
+    fit = counts.wrong * np.log(fraction)
+    fit += (counts.matched - counts.wrong) * np.log1p(-fraction)
+    if counts.crossed:
+        fraction = 0.5 + half_visibility * np.sin(phase)
+        fit += counts.plus * np.log(fraction)
+        fit += (counts.crossed - counts.plus) * np.log1p(-fraction)
+    return np.asarray(fit)
+
+
+def _log_binomial(hits: float, trials: float, probability: float) -> float:
+    return hits * math.log(probability) + (trials - hits) * math.log1p(-probability)
 
 
 def _log_beta(hits: float, trials: float) -> float:
