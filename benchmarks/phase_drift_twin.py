@@ -85,18 +85,21 @@ class DriftingPhase:
     Args:
         seed: Fixes the link and all its noise.
         options: What it is like.
+        inverts_play: Whether the knob takes the play off, as far as it is known.
 
     Attributes:
         now_s: Time since the start.
+        play_v: Half width of the play, V, as a laboratory would know it.
     """
 
-    def __init__(self, seed: int, options: DriftOptions) -> None:
+    def __init__(self, seed: int, options: DriftOptions, *, inverts_play: bool = True) -> None:
         self.options = options
         self.now_s = 0.0
         self._rng = np.random.default_rng([seed, 0xD1])
         self._rad_per_v = np.pi / HALF_WAVE_V * (1 + options.half_wave_error * self._rng.normal())
         self._play_v = options.hysteresis_share * HALF_WAVE_V
-        self._inverted_v = self._play_v * max(1 + options.play_error * self._rng.normal(), 0.0)
+        self.play_v = self._play_v * max(1 + options.play_error * self._rng.normal(), 0.0)
+        self._inverted_v = self.play_v if inverts_play else 0.0
         self._asked_v = self._felt_v = MAXIMUM_V / 2
         self._side = 1.0
         self._walk = options.first_error_rad * self._rng.normal() - self._rad_per_v * self._felt_v
@@ -104,7 +107,7 @@ class DriftingPhase:
 
     @property
     def limits_v(self) -> tuple[float, float]:
-        """Lowest and highest voltage that can be reached with the play taken off."""
+        """Lowest and highest voltage that may be asked for."""
         return self._inverted_v, MAXIMUM_V - self._inverted_v
 
     def hold(self, asked_v: float, duration_s: float) -> Held:

@@ -12,9 +12,10 @@ in ``tasks/phase_tracking_tuned.toml``. Intervals are those of the mean.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, median, stdev
+from typing import Protocol
 
 from benchmarks.phase_drift_twin import MAXIMUM_V, DriftingPhase, Held
 from benchmarks.rivals import phase_holding as rivals
@@ -33,7 +34,18 @@ OPTIONS = ("jobs",)
 PLOTTED = ("excess_over_bound", "mean_excess", "losses_of_lock")
 """What a picture shows."""
 
-METHODS: Mapping[str, Callable[[PhaseTold, Mapping[str, float]], Holder]] = {
+
+class Method(Protocol):
+    """Makes a holder from what is told and from tuned constants."""
+
+    takes_off_play: bool
+
+    def __call__(self, told: PhaseTold, tuned: Mapping[str, float], /) -> Holder:
+        """Start to hold a link."""
+        ...
+
+
+METHODS: Mapping[str, Method] = {
     "ours": Ours,
     "oracle": rivals.Oracle,
     "none": rivals.Resting,
@@ -95,13 +107,13 @@ def hold(method: str, name: str, seed: int) -> Outcome:
 
 
 def follow(
-    method: Callable[[PhaseTold, Mapping[str, float]], Holder],
+    method: Method,
     tuned: Mapping[str, float],
     case: TrackingCase,
     seed: int,
 ) -> Outcome:
     """Hold one link with a method and its constants."""
-    twin = DriftingPhase(seed, case.twin)
+    twin = DriftingPhase(seed, case.twin, inverts_play=not method.takes_off_play)
     watch = _Watch(case)
     holder = method(case.told(twin, MAXIMUM_V / 2, seed), tuned)
     late: deque[tuple[Held, float, float]] = deque()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class PhaseTold:
         floor: QBER at phase zero, as the calibration had it.
         drift_guess: Variance of the phase's walk, rad^2/s, right within two decades either way.
         latency_windows: Windows whose counts are not there yet when the next one is chosen.
-        play_sigma_v: Standard deviation of what the play inverse of the knob gets wrong, V.
+        play_v: Half width of the drive's play, as far as it is known, V.
         has_sensor: Whether a temperature comes with every window.
         shortest_s: Shortest window.
         memory_s: Memory time of the best estimate: for rivals and the oracle alone.
@@ -48,7 +48,7 @@ class PhaseTold:
     floor: float
     drift_guess: float
     latency_windows: int
-    play_sigma_v: float
+    play_v: float
     has_sensor: bool
     shortest_s: float
     memory_s: float
@@ -69,9 +69,11 @@ class Holder(Protocol):
 
     Attributes:
         lost: Whether it says that the lock is lost.
+        takes_off_play: Whether it takes the drive's play off itself; else the knob does.
     """
 
     lost: bool
+    takes_off_play: ClassVar[bool]
 
     def propose(self, now_s: float) -> tuple[float, float]:
         """Give the voltage of the next window, V, and its length, s."""
@@ -101,6 +103,7 @@ class Resting:
     """Leave the voltage alone."""
 
     lost = False
+    takes_off_play: ClassVar[bool] = False
 
     def __init__(self, told: PhaseTold, tuned: Mapping[str, float]) -> None:
         self._told, self._drive_v = told, told.start_v

@@ -1,6 +1,7 @@
 """The phase tracker of this project, as the task ``phase-tracking`` drives it."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ ENCODINGS: Mapping[str, Encoding] = {"four-phase": "four-phase", "errors-only": 
 class Ours:
     """A tracker that starts with what a calibration would have left."""
 
+    takes_off_play: ClassVar[bool] = True
+
     def __init__(self, told: PhaseTold, tuned: Mapping[str, float]) -> None:
         self._tracker = PhaseTracker(
             _learnt(told),
@@ -32,6 +35,7 @@ class Ours:
             drift_rad=float(np.sqrt(told.drift_guess)),
             window_s=(told.shortest_s, 10.0),
             latency_windows=told.latency_windows,
+            play=told.play_v,
         )
         self._has_sensor = told.has_sensor
         self.lost = False

@@ -81,7 +81,6 @@ class TrackingCase:
         """Say what a method is told that starts at a voltage."""
         options = self.twin
         guess = np.random.default_rng([seed, 0x6E]).uniform(-DECADES, DECADES)
-        play_v = options.hysteresis_share * HALF_WAVE_V
         return PhaseTold(
             encoding=options.encoding,
             limits_v=twin.limits_v,
@@ -91,7 +90,7 @@ class TrackingCase:
             floor=options.floor,
             drift_guess=max(options.drift, 1e-5) * 10**guess,
             latency_windows=self.latency_windows,
-            play_sigma_v=options.play_error * play_v,
+            play_v=twin.play_v,
             has_sensor=options.rad_per_kelvin != 0,
             shortest_s=self.shortest_s,
             memory_s=self.memory_s,
