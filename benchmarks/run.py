@@ -20,6 +20,8 @@ TASKS: Mapping[str, str] = {
     "signal": "benchmarks.signal",
     "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",
+    "tracking": "benchmarks.tracking",
+    "day": "benchmarks.day",
 }
 """Module of each task."""
 
