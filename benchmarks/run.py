@@ -16,6 +16,7 @@ from qkdctl.cli.text import table
 TASKS: Mapping[str, str] = {
     "alignment": "benchmarks.alignment",
     "phase": "benchmarks.phase",
+    "phase-tracking": "benchmarks.phase_tracking",
     "signal": "benchmarks.signal",
     "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",

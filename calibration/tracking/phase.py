@@ -1,8 +1,10 @@
 """Holding a phase while key is made: follows the interferometers with the counts that come anyway.
 
 Where counts of mismatched bases see the sine, nothing need be done to see a drift. Where error
-counts alone see the phase, they are blind at the optimum: every setting then carries a dither of
-0.7 standard deviations of the phase, the optimum for any drift and any count rate.
+counts alone see the phase, they are blind at the optimum: every setting then carries a dither tied
+to the uncertainty of the phase, the optimum for any drift and any count rate. Slips by pi are found
+from the counts and undone. What a change of the drive or of the temperature does to the phase is
+learnt on the way.
 
     tracker = PhaseTracker(posterior, setting, limits, now_s=now)
     while True:
@@ -15,30 +17,39 @@ counts alone see the phase, they are blind at the optimum: every setting then ca
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.clicks import Clicks
-from calibration.interferometer import PHASE, SCALE, Interferometer, Phases, wrapped
-from calibration.phase_design import nearest_zero, with_headroom
+from calibration.interferometer import SCALE, Interferometer, Phases, wrapped
+from calibration.phase_design import with_headroom
 from calibration.phase_posterior import PhasePosterior
 from calibration.tracking.loss_of_lock import LossOfLock
-from calibration.tracking.phase_filters import FLOOR_MEMORY, PhaseFilters
-from calibration.tracking.report import Proposal, TrackingReport
+from calibration.tracking.phase_drive import PhaseDrive
+from calibration.tracking.phase_filters import FLOOR_MEMORY, PHASE, PLAY, STATES, PhaseFilters
+from calibration.tracking.phase_moments import PhaseCounts, log_evidence
+from calibration.tracking.report import Proposal, Rate, TrackingReport
+from calibration.tracking.slips import SlipTest
 
 Array = NDArray[np.float64]
 
-DITHER_SIGMAS = 0.7
-"""Dither, in standard deviations of the phase: the optimum is sqrt(1/2)."""
-
 LARGEST_DITHER_RAD = 0.3
 
-WINDOW_SHARE = 0.05
-"""Length of a window as a share of the time in which drift doubles the variance."""
+WINDOW_SHARE = 0.04
+"""Length of a window as a share of the time in which drift doubles the variance. Counts wait for
+half of it on average, and longer where they come late."""
+
+MOST_PHOTONS = 400
+"""Detections of a window: a slip is to be found and undone within 500."""
+
+DOUBTFUL_PHOTONS = 40
+"""Detections of the windows that follow one that was not believed."""
 
 FLOOR_FREEZES_AT = 0.3
 """Score of the test for a lost lock above which the floor is no longer learnt: it must not explain
@@ -50,9 +61,12 @@ LARGEST_ORDINARY_SIGMAS = 4.9
 FLOOR_SIGMAS = 4.0
 
 LARGEST_EXCESS = 0.05
-"""Expected excess above which the lock counts as lost."""
+"""Excess at one standard deviation of the phase above which the lock counts as lost."""
 
 Q90_SIGMAS = 1.645
+
+PLAY_ERROR = 0.25
+"""Relative error of the half width of the play that is believed at first."""
 
 
 @dataclass
@@ -83,6 +97,11 @@ class PhaseTracker:
         drift_rad: Guess of the phase's drift in one second, rad; right within a factor of ten it
             costs little, and the bank follows the data beyond that.
         window_s: Shortest and longest window to propose, s.
+        latency_windows: Windows whose counts are not there yet when the next setting is chosen.
+        play: Half width of the drive's play, in its unit, that the tracker is to take off itself
+            and to learn better; 0 where there is none, or the knob does it.
+        rad_per_kelvin: Response to temperature to reckon with, standard deviation, rad/K; learnt
+            where :meth:`update` is told a temperature.
 
     Raises:
         KeyError: The posterior is incomplete, or the setting lacks the drive.
@@ -98,6 +117,9 @@ class PhaseTracker:
         now_s: float,
         drift_rad: float = 0.03,
         window_s: tuple[float, float] = (0.001, 1.0),
+        latency_windows: int = 0,
+        play: float = 0.0,
+        rad_per_kelvin: float = 5.0,
     ) -> None:
         if not isinstance(posterior, PhasePosterior):
             posterior = PhasePosterior.from_dict(posterior)
@@ -105,39 +127,60 @@ class PhaseTracker:
             raise ValueError(f"a phase has one drive, not {len(limits)}")
         self._posterior = posterior
         ((self._name, span),) = limits.items()
-        self._span = with_headroom(span, posterior.model.half_wave)
-        self._limits = span
         self._window_s = window_s
-        self._held = self._measured = float(setting[self._name])
-        lever = np.array([1.0, float(self._mode.sign[0] * self._lever(self._held))])
-        joint = posterior.covariance[0][: SCALE + 1, : SCALE + 1]
+        self._latency_windows = latency_windows
+        self._drive = PhaseDrive(
+            limits=span,
+            span=with_headroom(span, posterior.model.half_wave),
+            rad_per_drive=float(np.pi * self._mode.sign[0] / posterior.model.half_wave),
+            measured=float(setting[self._name]),
+        )
         floor = float(self._mode.floor[0])
+        mean, covariance = self._start(play, rad_per_kelvin)
         self._filters = PhaseFilters.around(
             drift_rad,
-            float(self._mode.phase[0]),
-            float(lever @ joint @ lever),
+            mean,
+            covariance,
             floor=floor,
             floor_counts=(1 - floor) / (floor * float(posterior.covariance[0, 2, 2])),
-            offsets=posterior.model.offsets,
         )
+        self._expected = self._filters.expected()
         errors, trials = posterior.z_errors
         self._elsewhere = _Elsewhere(errors, trials, posterior.sifted_share)
-        self._test = LossOfLock()
+        self._test, self._slip_test = LossOfLock(), SlipTest()
+        self._slips = 0
+        self._rate, self._seeing_rate = Rate(), Rate()
+        self._advised_s = math.inf
+        self._dithers_rad = deque([0.0], maxlen=latency_windows + 1)
         self._windows = 0
         self._is_dark = self._is_lost = False
         self._now_s = now_s
+
+    def _start(self, play: float, rad_per_kelvin: float) -> tuple[Array, Array]:
+        """Return mean and covariance of the state: the phase at the setting in force."""
+        lever = self._lever
+        to_phase = np.array([1.0, lever])
+        joint = self._posterior.covariance[0][: SCALE + 1, : SCALE + 1]
+        turned = float(self._mode.phase[0]) + lever * (1 + float(self._mode.scale[0]))
+        mean = np.array([float(wrapped(np.array(turned))), float(self._mode.scale[0]), 0.0, play])
+        covariance = np.zeros((STATES, STATES))
+        covariance[SCALE, SCALE] = joint[SCALE, SCALE]
+        covariance[PHASE, PHASE] = to_phase @ joint @ to_phase
+        covariance[PHASE, SCALE] = covariance[SCALE, PHASE] = to_phase @ joint[:, SCALE]
+        covariance[2, 2], covariance[PLAY, PLAY] = rad_per_kelvin**2, (PLAY_ERROR * play) ** 2
+        return mean, covariance
 
     @property
     def floor(self) -> float:
         """Share of errors among the sifted counts at phase zero, as learnt."""
         share = self._elsewhere.sifted_share
         other = self._elsewhere.errors / max(self._elsewhere.trials, 1.0)
-        return share * self._seen_floor + (1 - share) * other
+        return share * self._expected.floor + (1 - share) * other
 
     @property
     def drift_rad(self) -> float:
         """Drift of the phase in one second, as learnt, rad."""
-        return float(np.sqrt(self._filters.drift_variance))
+        return math.sqrt(self._expected.drift_variance)
 
     def next_setting(self, now_s: float) -> Proposal:
         """Choose the setting of the next window: phase zero as expected, plus dither if needed.
@@ -148,25 +191,29 @@ class PhaseTracker:
         Args:
             now_s: Time at which the window will start, s.
         """
-        phase, variance = self._filters.mixture()
         dither_rad = 0.0
         if not (self._is_dark or self._is_lost):
-            self._held = self._in_phase(phase)
-            waited_s = max(now_s - self._now_s, 0.0)
-            variance += self._filters.drift_variance * waited_s
-            dither_rad = self._dither(variance)
-        shift = dither_rad / self._rad_per_drive
-        drive = float(np.clip(self._held + shift, *self._limits))
+            self._drive.to_zero(self._expected)
+            dither_rad = self._dither(max(now_s - self._now_s, 0.0))
+        setting, held = self._drive.ask(self._expected, dither_rad)
+        self._dithers_rad.append(dither_rad)
         self._windows += 1
+        self._advised_s = self._choose_window_s()
         return Proposal(
-            setting={self._name: drive},
-            held={self._name: self._held},
+            setting={self._name: setting},
+            held={self._name: held},
             dither_rad=(dither_rad,),
-            window_s=self._advised_window_s(variance),
+            window_s=self._advised_s,
         )
 
     def update(
-        self, clicks: Clicks, setting: Mapping[str, float], now_s: float, *, dark: bool = False
+        self,
+        clicks: Clicks,
+        setting: Mapping[str, float],
+        now_s: float,
+        *,
+        dark: bool = False,
+        temperature_c: float | None = None,
     ) -> TrackingReport:
         """Learn from one window.
 
@@ -175,36 +222,85 @@ class PhaseTracker:
             setting: What was in force while counting, as read back, by the name of the drive.
             now_s: Time at which the window ended, s.
             dark: Whether what arrived is not light; a window without any count is dark in any case.
+            temperature_c: Of what the phase depends on, mean over the window, deg C; None where no
+                sensor tells.
 
         Returns:
             What is known by now. After a dark window only the uncertainty has grown.
         """
+        elapsed_s = max(now_s - self._now_s, 0.0)
+        window_s = min(elapsed_s, self._advised_s)
+        self._now_s = now_s
         drive = float(setting[self._name])
-        self._let_pass(drive, now_s)
-        turned = self._turned(drive)
-        n, k = (table.ravel().astype(float) for table in clicks.by_basis())
-        rows = list(self._model.rows)
-        trials, errors = n[rows], k[rows]
+        self._filters.shift(*self._drive.arrive(drive, temperature_c, self._expected.play))
+        self._filters.predict(elapsed_s - window_s)
         self._is_dark = dark or clicks.photons == 0
-        if not self._is_dark:
-            self._judge(turned, trials, errors)
-            if self._test.score < FLOOR_FREEZES_AT:
-                self._filters.learn_floor(turned, trials, errors)
-                if 0 not in rows:
-                    self._elsewhere.learn(k[0], n[0], float(trials.sum()))
-            self._filters.update(turned, trials, errors)
-        mean, q90 = self._expected_excess(turned)
-        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
+        if self._is_dark:
+            self._filters.predict(window_s)
+        else:
+            self._learn(clicks, window_s)
+        self._expected = self._filters.expected()
+        return self._report(clicks.photons)
+
+    def _learn(self, clicks: Clicks, window_s: float) -> None:
+        """Take in the counts of a window, unless they make no sense yet."""
+        counts = PhaseCounts.of(clicks, self._model.encoding)
+        self._rate.count(clicks.photons, window_s)
+        self._seeing_rate.count(int(counts.matched + counts.crossed), window_s)
+        self._expected = self._filters.expected()
+        seen = self._filters.look(counts, window_s)
+        verdict = self._slip_test.judge(
+            self._mixed(seen.evidence), self._evidence_for_slip(counts), counts.log_uniform()
+        )
+        if verdict == "doubtful":
+            self._filters.predict(window_s)
+            return
+        if verdict == "slipped":
+            self._slips += 1
+            self._filters.turn(math.pi)
+            self._expected = self._filters.expected()
+            seen = self._filters.look(counts, window_s)
+        self._judge(counts)
+        if self._test.score < FLOOR_FREEZES_AT:
+            self._filters.learn_floor(counts, window_s)
+            if self._model.encoding == "time-bin":
+                (trials, _), _ = clicks.by_basis()[0].tolist()
+                (errors, _), _ = clicks.by_basis()[1].tolist()
+                self._elsewhere.learn(errors, trials, counts.matched)
+        self._filters.update(seen, window_s)
+
+    def _mixed(self, evidence: Array) -> float:
+        """Return the log evidence of all filters together."""
+        highest = float(evidence.max())
+        return highest + math.log(float(self._filters.weights @ np.exp(evidence - highest)))
+
+    def _evidence_for_slip(self, counts: PhaseCounts) -> float:
+        """Return the log evidence with the phase turned by pi."""
+        expected = self._expected
+        return log_evidence(expected.phase + math.pi, expected.variance, expected.floor, counts)
+
+    def _report(self, photons: int) -> TrackingReport:
+        mean, q90 = self._expected_excess()
+        unknown = self._model.share_of_bases * self._lost_to(math.sqrt(self._expected.variance))
+        self._is_lost |= bool(self._test.score >= 1 or unknown > LARGEST_EXCESS)
         return TrackingReport(
             expected_excess=mean,
             excess_q90=q90,
             innovation=self._test.score,
             lost=self._is_lost,
-            photons=clicks.photons,
+            photons=photons,
             floor=self.floor,
             drift_rad=self.drift_rad,
             dark=self._is_dark,
+            dither_qber=self._model.share_of_bases * self._lost_to(abs(self._dithers_rad[0])),
+            limit_excess=self._limit_excess,
+            slips=self._slips,
         )
+
+    @property
+    def _lever(self) -> float:
+        """Nominal phase of the newest output counted, relative to the centre, rad."""
+        return self._drive.rad_per_drive * (self._drive.measured - self._model.centre)
 
     def posterior(self) -> PhasePosterior:
         """Give what is known by now, for storing and for the next calibration or tracker.
@@ -212,19 +308,19 @@ class PhaseTracker:
         The phase is known at the drive held; at the centre of the range only up to what the error
         of the half-wave voltage makes of the distance.
         """
-        phase, variance = self._filters.mixture()
-        floor, counts = self._seen_floor, float(self._filters.floor_counts.max())
+        expected, spread = self._expected, self._filters.spread()
+        floor, counts = expected.floor, float(self._filters.floor_counts.max())
+        lever = self._lever
+        phase = expected.phase - lever * (1 + expected.scale)
         mode = replace(
             self._mode,
             phase=wrapped(np.array([phase])),
+            scale=np.array([expected.scale]),
             log_floor=np.log(np.array([floor])),
         )
-        lever = float(self._mode.sign[0] * self._lever(self._held))
-        scale_variance = float(self._posterior.covariance[0, SCALE, SCALE])
+        to_centre = np.array([[1.0, -lever], [0.0, 1.0]])
         joint = np.zeros((1, 3, 3))
-        joint[0, SCALE, SCALE] = scale_variance
-        joint[0, PHASE, SCALE] = joint[0, SCALE, PHASE] = -lever * scale_variance
-        joint[0, PHASE, PHASE] = variance + lever**2 * scale_variance
+        joint[0, :2, :2] = to_centre @ spread[:2, :2] @ to_centre.T
         joint[0, 2, 2] = (1 - floor) / (floor * counts)
         return replace(
             self._posterior,
@@ -236,76 +332,120 @@ class PhaseTracker:
             seen=None,
         )
 
+    def snapshot(self) -> dict[str, Any]:
+        """Give the whole state, JSON-able; :meth:`restore` goes on from it."""
+        return {
+            "posterior": self._posterior.to_dict(),
+            "name": self._name,
+            "window_s": list(self._window_s),
+            "latency_windows": self._latency_windows,
+            "drive": asdict(self._drive),
+            "filters": self._filters.to_dict(),
+            "elsewhere": asdict(self._elsewhere),
+            "test": self._test.sums.tolist(),
+            "slip_test": asdict(self._slip_test),
+            "slips": self._slips,
+            "rate": asdict(self._rate),
+            "seeing_rate": asdict(self._seeing_rate),
+            "dithers_rad": list(self._dithers_rad),
+            "windows": self._windows,
+            "is_dark": self._is_dark,
+            "is_lost": self._is_lost,
+        }
+
+    @classmethod
+    def restore(
+        cls, stored: Mapping[str, Any], *, now_s: float, gap_s: float = 0.0
+    ) -> PhaseTracker:
+        """Go on from a snapshot.
+
+        Args:
+            stored: What :meth:`snapshot` gave.
+            now_s: Time by the present clock, s.
+            gap_s: Time since the snapshot, in which the phase drifted unseen, s.
+        """
+        name, drive = stored["name"], PhaseDrive.restored(stored["drive"])
+        shortest_s, longest_s = stored["window_s"]
+        tracker = cls(
+            stored["posterior"],
+            {name: drive.measured},
+            {name: drive.limits},
+            now_s=now_s - gap_s,
+            window_s=(shortest_s, longest_s),
+            latency_windows=stored["latency_windows"],
+        )
+        tracker._drive = drive
+        tracker._filters = PhaseFilters.from_dict(stored["filters"])
+        tracker._expected = tracker._filters.expected()
+        tracker._elsewhere = _Elsewhere(**stored["elsewhere"])
+        tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
+        tracker._slip_test, tracker._slips = SlipTest(**stored["slip_test"]), stored["slips"]
+        tracker._rate = Rate(**stored["rate"])
+        tracker._seeing_rate = Rate(**stored["seeing_rate"])
+        tracker._dithers_rad.extend(stored["dithers_rad"])
+        tracker._windows = stored["windows"]
+        tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
+        return tracker
+
     @property
     def _model(self) -> Interferometer:
         return self._posterior.model
 
     @property
     def _mode(self) -> Phases:
-        """Best mode of the calibration: what is taken as known of the half-wave voltage."""
+        """Best mode of the calibration."""
         return self._posterior.modes[:1]
 
     @property
-    def _rad_per_drive(self) -> float:
-        slope = self._mode.sign[0] * (1 + self._mode.scale[0])
-        return float(np.pi * slope / self._model.half_wave)
+    def _limit_excess(self) -> float:
+        """Least mean excess at the drift learnt and the present rate, for small angles."""
+        if self._seeing_rate.hz == 0:
+            return 0.0
+        variance_per_count = self._expected.drift_variance / self._seeing_rate.hz
+        floor = self._expected.floor
+        if self._model.encoding == "four-phase":
+            return math.sqrt(2 * variance_per_count) / (4 * (1 - 2 * floor))
+        return self._model.share_of_bases * 0.75 * math.cbrt(variance_per_count * floor)
 
-    @property
-    def _seen_floor(self) -> float:
-        """Error probability at phase zero of the bases that see the phase."""
-        return float(self._filters.weights @ self._filters.floor)
+    def _dither(self, waited_s: float) -> float:
+        """Return the phase to step aside; none where the sine is seen.
 
-    def _lever(self, drive: float) -> float:
-        return float(self._model.lever(np.array([drive]))[0])
-
-    def _turned(self, drive: float) -> float:
-        """Return the phase that a drive adds to that at the centre, rad."""
-        return self._rad_per_drive * (drive - self._model.centre)
-
-    def _in_phase(self, phase: float) -> float:
-        """Return the drive of phase zero: near the one held, or else near the middle."""
-        expected = replace(self._mode, phase=np.array([phase]))
-        low, high = self._span
-        drive = float(nearest_zero(self._model, expected, self._held)[0])
-        if not low <= drive <= high:
-            drive = float(nearest_zero(self._model, expected, (low + high) / 2)[0])
-        return float(np.clip(drive, *self._limits))
-
-    def _let_pass(self, drive: float, now_s: float) -> None:
-        """Widen the filters for the drift, and for how well a change of the drive is known."""
-        moved_rad = self._lever(drive) - self._lever(self._measured)
-        scale_variance = float(self._posterior.covariance[0, SCALE, SCALE])
-        self._filters.predict(max(now_s - self._now_s, 0.0), scale_variance * moved_rad**2)
-        self._now_s, self._measured = now_s, drive
-
-    def _dither(self, variance: float) -> float:
-        """Return the phase to step aside, as far as it is unknown; none where the sine is seen."""
+        Least sum of what is not known and what is paid, in the steady state of any drift and rate:
+        the information of a count about the phase is ``d^2 / (d^2 + 4 e)`` at a step ``d``, where
+        ``e`` is the error probability without it.
+        """
         if self._model.encoding == "four-phase":
             return 0.0
-        side = (-1.0) ** self._windows
-        return float(side * min(DITHER_SIGMAS * np.sqrt(variance), LARGEST_DITHER_RAD))
+        variance = self._expected.variance + self._expected.drift_variance * waited_s
+        errors = self._expected.floor + variance / 4
+        step = math.sqrt(2 * errors * (math.sqrt(1 + variance / (2 * errors)) - 1))
+        return (-1.0) ** self._windows * min(step, LARGEST_DITHER_RAD)
 
-    def _advised_window_s(self, variance: float) -> float:
-        advised_s = WINDOW_SHARE * variance / self._filters.drift_variance
-        return float(np.clip(advised_s, *self._window_s))
+    def _choose_window_s(self) -> float:
+        """Choose how long to count: short against drift, and against the time to undo a slip."""
+        share = WINDOW_SHARE / (1 + 2 * self._latency_windows)
+        photons = DOUBTFUL_PHOTONS if self._slip_test.doubts else MOST_PHOTONS
+        advised_s = share * self._expected.variance / self._expected.drift_variance
+        if self._rate.hz > 0:
+            advised_s = min(advised_s, photons / self._rate.hz)
+        return min(max(advised_s, self._window_s[0]), self._window_s[1])
 
-    def _judge(self, turned: float, trials: Array, errors: Array) -> None:
+    def _judge(self, counts: PhaseCounts) -> None:
         """Test whether the errors exceed what the filters and noise explain."""
-        phase, variance = self._filters.mixture()
-        is_matched = self._model.offsets == 0
-        floor, counts = self._seen_floor, self._filters.floor_counts.max()
-        off = abs(float(wrapped(np.array(phase + turned))))
-        farthest = min(off + LARGEST_ORDINARY_SIGMAS * float(np.sqrt(variance)), np.pi)
-        unsure = np.sqrt(floor * (1 - floor) / counts)
-        limit = floor + FLOOR_SIGMAS * unsure + 0.5 * (1 - 2 * floor) * (1 - np.cos(farthest))
-        wrong, matched = errors[is_matched].sum(), trials[is_matched].sum()
-        self._test.update(float(matched), float(wrong), float(limit))
+        floor, known = self._expected.floor, float(self._filters.floor_counts.max())
+        deviation = LARGEST_ORDINARY_SIGMAS * math.sqrt(self._expected.variance)
+        unsure = math.sqrt(floor * (1 - floor) / known)
+        explained = self._lost_to(abs(self._expected.phase) + deviation)
+        limit = floor + FLOOR_SIGMAS * unsure + explained
+        self._test.update(counts.matched, counts.wrong, limit)
 
-    def _expected_excess(self, turned: float) -> tuple[float, float]:
-        """Give mean and 90 % quantile of the excess at a setting."""
-        phase, variance = self._filters.mixture()
-        off = abs(float(wrapped(np.array(phase + turned))))
-        share = 0.5 * self._model.share_of_bases * (1 - 2 * self._seen_floor)
-        mean = share * (1 - np.exp(-0.5 * variance) * np.cos(off))
-        farthest = min(off + Q90_SIGMAS * float(np.sqrt(variance)), np.pi)
-        return float(mean), float(share * (1 - np.cos(farthest)))
+    def _expected_excess(self) -> tuple[float, float]:
+        """Give mean and 90 % quantile of the excess at the setting counted last."""
+        off, variance = abs(self._expected.phase), self._expected.variance
+        share, contrast = self._model.share_of_bases, 1 - 2 * self._expected.floor
+        mean = 0.5 * share * contrast * (1 - math.exp(-0.5 * variance) * math.cos(off))
+        return mean, share * self._lost_to(off + Q90_SIGMAS * math.sqrt(variance))
+
+    def _lost_to(self, phase_rad: float) -> float:
+        """Return the excess at a phase of the bases that see it."""
+        return 0.5 * (1 - 2 * self._expected.floor) * (1 - math.cos(min(phase_rad, math.pi)))
