@@ -27,7 +27,8 @@ The dither also changes the decoys, at first order: by ``cot(theta) d`` of their
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,9 @@ FLOOR_SIGMAS = 4.0
 
 LARGEST_EXCESS = 0.03
 """Expected excess above which the null counts as lost: 15 dB of extinction."""
+
+SURE_HALF_WAVE_SIGMA = 0.03
+"""Relative error of the half-wave voltage up to which a whole period is jumped over blindly."""
 
 Q90_SIGMAS = 1.645
 
@@ -245,18 +249,19 @@ class BiasTracker:
         """Choose the bias of the next window: the null as expected, plus dither.
 
         A null that leaves the limits is given up for the one a period of twice the half-wave
-        voltage away. While dark or lost, the bias is held without dither.
+        voltage away, if that is well enough known; else it is lost. While dark or lost, the bias
+        is held without dither.
 
         Args:
             now_s: Time at which the window will start, s.
         """
-        waited_s, dither_rad = max(now_s - self._now_s, 0.0), 0.0
+        phase, _ = self._filters.mixture()
         if not (self._is_dark or self._is_lost):
-            phase, variance = self._filters.mixture()
-            variance += self._filters.bank.drift_variance * waited_s
-            dither_rad = self._dither(variance)
-            self._hold(self._null.null_v - phase / self._rad_per_v, abs(dither_rad))
+            self._hold(self._null.null_v - phase / self._rad_per_v)
         _, variance = self._filters.mixture()
+        variance += self._filters.bank.drift_variance * max(now_s - self._now_s, 0.0)
+        is_followed = not (self._is_dark or self._is_lost)
+        dither_rad = self._dither(variance) if is_followed else 0.0
         bias_v = float(np.clip(self._held_v + dither_rad / self._rad_per_v, *self._limits))
         self._windows += 1
         return Proposal(
@@ -329,24 +334,48 @@ class BiasTracker:
             self._filters.mean_floor()[0],
         )
 
+    def snapshot(self) -> dict[str, Any]:
+        """Give all that was learnt, JSON-able; :meth:`restore` takes it up again."""
+        return {
+            "kind": "bias",
+            "null_v": self._null.null_v,
+            "half_wave_v": self._null.half_wave_v,
+            "now_s": self._now_s,
+            **self._filters.to_dict(),
+        }
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Take up what :meth:`snapshot` gave, by the same clock; the time since counts as drift.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something is malformed, or this is the snapshot of something else.
+        """
+        if stored.get("kind") != "bias":
+            raise ValueError("malformed tracker: not one of a bias")
+        filters = NullFilters.from_dict(stored)
+        null_v, half_wave_v = float(stored["null_v"]), float(stored["half_wave_v"])
+        self._null = replace(self._null, null_v=null_v, half_wave_v=half_wave_v)
+        self._rad_per_v = np.pi / half_wave_v
+        self._filters, self._now_s = filters, float(stored["now_s"])
+
     def _turned(self, bias_v: float) -> float:
         """Return the phase that a bias adds to that at the null of the calibration, rad."""
         return float(self._rad_per_v * (bias_v - self._null.null_v))
 
-    def _hold(self, null_v: float, room_rad: float) -> None:
-        """Go to the null nearest to the bias held, within limits and with room for dither."""
-        period_v, room_v = 2 * self._null.half_wave_v, room_rad / self._rad_per_v
-        low_v, high_v = self._limits[0] + room_v, self._limits[1] - room_v
-        first, last = (np.array([low_v, high_v]) - null_v) / period_v
+    def _hold(self, null_v: float) -> None:
+        """Go to the null nearest to the bias held, within limits."""
+        period_v, sigma = 2 * self._null.half_wave_v, self._null.half_wave_sigma
+        first, last = (np.array(self._limits) - null_v) / period_v
         nulls = null_v + period_v * np.arange(np.ceil(first), np.floor(last) + 1)
-        if nulls.size:
-            held_v = float(nulls[np.argmin(np.abs(nulls - self._held_v))])
-        else:
-            nearest_v = null_v + period_v * round((self._held_v - null_v) / period_v)
-            held_v = float(np.clip(nearest_v, *self._limits))
-        moved_rad = self._rad_per_v * (held_v - self._held_v)
-        self._filters.predict(0.0, (self._null.half_wave_sigma * moved_rad) ** 2)
-        self._held_v = held_v
+        nearest_v = min(nulls.tolist(), key=lambda each: abs(each - self._held_v), default=null_v)
+        moved_rad = self._rad_per_v * (nearest_v - self._held_v)
+        is_jump = abs(moved_rad) > np.pi
+        if not nulls.size or (is_jump and sigma > SURE_HALF_WAVE_SIGMA):
+            self._is_lost = True
+            return
+        self._filters.predict(0.0, (sigma * moved_rad) ** 2)
+        self._held_v = nearest_v
 
     def _dither(self, variance: float) -> float:
         """Return the phase to step aside, to the other side than in the window before."""

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.clicks import STATES, Window
-from calibration.tracking.drift_bank import FILTERS, DriftBank
+from calibration.tracking.drift_bank import FILTERS, DriftBank, stored_array
 from calibration.tracking.report import Proposal
 
 Array = NDArray[np.float64]
@@ -231,6 +232,33 @@ class DelayTracker:
         pairs = zip(centre.tolist(), np.sqrt(variance).tolist(), strict=True)
         return dict(zip(STATES, pairs, strict=True))
 
+    def snapshot(self) -> dict[str, Any]:
+        """Give what was learnt of the delays, JSON-able; :meth:`restore` takes it up again."""
+        return {
+            "kind": "delay",
+            "centre_ps": self._centre.tolist(),
+            "variance_ps2": self._variance.tolist(),
+            "now_s": self._now_s,
+            **self._bank.to_dict(),
+        }
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Take up what :meth:`snapshot` gave, by the same clock; the time since counts as drift.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something is malformed, or this is the snapshot of something else.
+        """
+        if stored.get("kind") != "delay":
+            raise ValueError("malformed tracker: not one of delays")
+        bank = DriftBank.from_dict(stored, DRIFT_SPAN_PS)
+        centre = stored_array(stored, "centre_ps", len(STATES))
+        variance = stored_array(stored, "variance_ps2", len(STATES))
+        if not (variance > 0).all():
+            raise ValueError("malformed tracker: variance_ps2 must be positive")
+        self._bank, self._centre, self._variance = bank, centre, variance
+        self._now_s = float(stored["now_s"])
+
     def _let_pass(self, now_s: float) -> None:
         """Widen the filters for the drift since the last window."""
         grown = self._bank.drift[:, None] ** 2 * max(now_s - self._now_s, 0.0)
@@ -240,7 +268,7 @@ class DelayTracker:
         """Return the clicks of light in each gate, and those that come evenly, shape ``(4,)``."""
         even: Array = np.zeros(len(STATES))
         if self._gate_share < 1:
-            even = moments.outside * self._gate_share / (1 - self._gate_share)
+            even = np.asarray(moments.outside * self._gate_share / (1 - self._gate_share))
         return moments.gated - even, even
 
     def _learn(
