@@ -50,9 +50,9 @@ LIGHT_SIGMAS = 5.0
 JUMP_SIGMAS = 6.0
 """Innovation, in standard deviations, from which a delay has jumped and the past counts nothing."""
 
-DISPLACED_SHARE = 0.3
-"""Share of a detector's light that must have turned up outside of its gate for the gate to be
-lost: less may be stray light."""
+DISPLACED_SHARE = 0.3, 2.0
+"""Share of a detector's light that must have turned up outside of its gate, least and most, for the
+gate to be lost: less or more is stray light."""
 
 LOST_AFTER = 3
 """Windows on end in which it has."""
@@ -125,8 +125,9 @@ class _Rates:
     def has_left(self, moments: ArrivalMoments) -> NDArray[np.bool_]:
         """Tell for each detector whether its light has turned up outside of its gate."""
         beyond = moments.outside - self.outside_hz * moments.duration_s
-        noise = LIGHT_SIGMAS * np.sqrt(moments.outside + 1)
-        return (beyond > DISPLACED_SHARE * self.light_hz * moments.duration_s) & (beyond > noise)
+        least, most = (share * self.light_hz * moments.duration_s for share in DISPLACED_SHARE)
+        least = np.maximum(least, LIGHT_SIGMAS * np.sqrt(moments.outside + 1))
+        return (beyond > least) & (beyond < most)
 
 
 class DelayTracker:
@@ -203,7 +204,7 @@ class DelayTracker:
             moments: When clicks arrived.
             setting: By what delays the window was folded, by detector letter, ps.
             now_s: Time at which the window ended, s.
-            dark: Whether what arrived is not light.
+            dark: Whether what arrived is not to be learnt from.
 
         Returns:
             What is known by now. After a dark window only the uncertainty has grown.
@@ -211,19 +212,20 @@ class DelayTracker:
         self._let_pass(now_s)
         folded_ps = np.array([float(setting[detector]) for detector in STATES])
         light, even = self._tell_light(moments)
-        is_lit = (light > np.maximum(LIGHT_SIGMAS * np.sqrt(even + 1), LEAST_CLICKS)) & (not dark)
-        if is_lit.any():
-            self._learn(moments, folded_ps, light, is_lit)
+        is_lit = light > np.maximum(LIGHT_SIGMAS * np.sqrt(even + 1), LEAST_CLICKS)
+        is_dark = dark or not is_lit.any()
         has_left = ~is_lit & self._rates.has_left(moments)
         self._displaced = np.where(has_left, self._displaced + 1, 0)
-        self._rates.learn(moments, light, is_lit)
+        if not is_dark:
+            self._learn(moments, folded_ps, light, is_lit)
+            self._rates.learn(moments, light, is_lit)
         self._is_lost |= bool(self._displaced.max() >= LOST_AFTER)
         return DelayReport(
             error_ps=self._expected_error_ps(folded_ps),
             innovation=float(self._displaced.max() / LOST_AFTER),
             lost=self._is_lost,
             drift_ps=self.drift_ps,
-            dark=not is_lit.any(),
+            dark=is_dark,
         )
 
     def arrivals(self) -> dict[str, tuple[float, float]]:

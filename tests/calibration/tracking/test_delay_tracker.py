@@ -154,6 +154,14 @@ def test_light_that_has_left_all_gates_is_not_taken_for_darkness() -> None:
     assert run.reports[-1].lost
 
 
+def test_stray_light_is_not_taken_for_light_that_has_left_its_gate() -> None:
+    run = Run(even_share=0.01)
+    run.go(50)
+    run.even_share = 1.0
+    run.go(10)
+    assert run.reports[-1].innovation == 0
+
+
 def test_in_the_dark_the_gates_stay_and_nothing_is_lost() -> None:
     run = Run(even_share=0.01)
     run.go(50)
