@@ -1,21 +1,34 @@
-"""Trackers of what the stages before the alignment have set, built from the testbed file.
+"""Trackers of what the stages before the alignment have set, on an opened testbed.
 
-They learn from the windows that the alignment's tracker measures, and take no time of their own:
-before a window they are asked what knobs to set, after it they are shown what it told.
+Whoever measures windows while key is made shows each of them to ``SideTracking.follow``, and calls
+``settle`` when no more will come:
+
+    side = SideTracking(bench, now)
+    ...
+    window = await bench.measure_for(window_s)
+    for report in await side.follow(window):
+        if report.lost:
+            ...  # run the stage report.stage anew
+    ...
+    await side.settle()
+
+What a tracker moves goes by the names under which its stage leaves values in force, so ``held`` is
+what to remember over restarts.
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from calibration.clicks import Window
+from calibration.clicks import STATES, Window
 from calibration.folding import Pattern
 from calibration.tracking.bias import BiasReport, BiasTracker, ModulatorNull, VacuumCounts
-from calibration.tracking.delay import ArrivalMoments, DelayReport, DelayTracker
+from calibration.tracking.delay import ArrivalMoments, DelayTracker
 from qkdctl.config import Testbed
 from qkdctl.receiver import PatternReceiver
 from qkdctl.side_config import why_bias_is_not_tracked, why_delay_is_not_tracked
-from qkdctl.signal_bench import DELAY, SignalBench
+from qkdctl.signal_bench import DELAY, put_in_force
 from qkdctl.testbed import OpenTestbed
 
 log = logging.getLogger(__name__)
@@ -28,6 +41,48 @@ DELAY_SIGMA_PS = 50.0
 
 LONGEST_WINDOW_S = 60.0
 """For how long counts are put together at most before the bias is moved."""
+
+
+@dataclass(frozen=True)
+class SideReport:
+    """What a window told of what a stage has set.
+
+    Attributes:
+        stage: The stage's name.
+        moves: Values to put in force before the next window; empty: leave everything.
+        figures: What is known by now, numbers with units in their names.
+        lost: Why the stage must be run anew, or None.
+    """
+
+    stage: str
+    moves: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    lost: str | None = None
+
+
+class SideTracker(Protocol):
+    """Holds what one stage has set.
+
+    Attributes:
+        stage: The stage's name.
+    """
+
+    stage: str
+
+    def follow(self, window: Window, in_force: Mapping[str, float], now_s: float) -> SideReport:
+        """Learn from a window.
+
+        Args:
+            window: What was measured.
+            in_force: What was in force meanwhile, by the names of ``held``; a value that is not
+                known is missing.
+            now_s: Time at which the window ended, s.
+        """
+        ...
+
+    def held(self) -> Mapping[str, float]:
+        """Return what is to be in force, dither left out."""
+        ...
 
 
 class BiasSide:
@@ -43,7 +98,7 @@ class BiasSide:
         gate_share: Share of a slot within the gate, 1 where clicks outside are no background.
     """
 
-    name = "bias"
+    stage = "bias"
 
     def __init__(
         self,
@@ -58,146 +113,138 @@ class BiasSide:
     ) -> None:
         self._tracker = tracker
         self._knob = knob
-        self._bias_v = self._held_v = bias_v
+        self._held_v = bias_v
         self._pattern = pattern
         self._levels = dict(levels)
         self._vacuum = vacuum
         self._gate_share = gate_share
         self._wanted_s = 0.0
-        self._is_due = True
         self._counts: VacuumCounts | None = None
         self._report: BiasReport | None = None
 
-    def propose(self, now_s: float) -> dict[str, float]:
-        """Return the bias for the next window, if it is to change."""
-        if not self._is_due:
-            return {}
+    def follow(self, window: Window, in_force: Mapping[str, float], now_s: float) -> SideReport:
+        """Count; once that is worth it learn, and say where the bias goes."""
+        if self._knob not in in_force or not _is_usable(window):
+            return self._say({})
+        counts = VacuumCounts.of(
+            window, self._pattern, self._levels, self._vacuum, self._gate_share
+        )
+        self._counts = counts if self._counts is None else self._counts + counts
+        is_dark = "dark" in window.flags
+        if self._counts.duration_s < self._wanted_s and not is_dark:
+            return self._say({})
+        self._report = self._tracker.update(self._counts, in_force, now_s, dark=is_dark)
         proposal = self._tracker.next_setting(now_s)
-        self._is_due, self._counts = False, None
-        self._wanted_s, self._held_v = proposal.window_s, proposal.held[self._knob]
-        return {} if proposal.setting[self._knob] == self._bias_v else proposal.setting
-
-    def learn(
-        self, window: Window, in_force: Mapping[str, float], now_s: float, *, is_dark: bool
-    ) -> None:
-        """Count a window; once that is worth it, learn.
-
-        Args:
-            window: Clicks by intensity.
-            in_force: Knobs as read back; where the bias is missing it has not changed.
-            now_s: When the window ended, s.
-            is_dark: Whether there was no light to learn from.
-        """
-        self._bias_v = in_force.get(self._knob, self._bias_v)
-        if not _is_usable(window):
-            return
-        levels, share = self._levels, self._gate_share
-        counts = VacuumCounts.of(window, self._pattern, levels, self._vacuum, share)
-        self._counts = counts if self._counts is None or is_dark else self._counts + counts
-        if is_dark or self._counts.duration_s >= self._wanted_s:
-            setting = {self._knob: self._bias_v}
-            self._report = self._tracker.update(self._counts, setting, now_s, dark=is_dark)
-            self._is_due = True
+        self._counts, self._wanted_s = None, proposal.window_s
+        self._held_v = proposal.held[self._knob]
+        is_there = proposal.setting[self._knob] == in_force[self._knob]
+        return self._say({} if is_there else proposal.setting)
 
     def held(self) -> dict[str, float]:
         """Return the bias without dither, by the name of its knob."""
         return {self._knob: self._held_v}
 
-    def status(self) -> dict[str, Any]:
-        """Say how it fares, light given as a share of the signal's."""
+    def _say(self, moves: Mapping[str, float]) -> SideReport:
         report = self._report
         if report is None:
-            return {"state": "starting", "bias_v": self._held_v}
-        return {
-            "state": _state(report),
+            return SideReport(self.stage)
+        figures = {
             "bias_v": self._held_v,
             "excess": report.expected_excess,
             "floor": report.floor,
             "drift_v_per_sqrt_s": report.drift_v,
         }
-
-
-class Folding(Protocol):
-    """Who folds tags, by delays that may be changed between windows."""
-
-    def delays_ps(self) -> dict[str, float]:
-        """Return the delays in force, by detector letter, ps."""
-        ...
-
-    def set_delays(self, delays_ps: Mapping[str, float]) -> None:
-        """Fold by other delays from now on."""
-        ...
+        lost = None
+        if report.lost:
+            lost = (
+                f"more light in the {self._vacuum!r} slots than a drift of the null explains "
+                f"(floor {report.floor:.2%} of the signal, {report.expected_excess:.2%} above)"
+            )
+        return SideReport(self.stage, moves, figures, lost)
 
 
 class DelaySide:
-    """Holds the delays of the detectors; they are no knobs, so it sets them by itself.
+    """Holds the delays of the detectors.
 
     Args:
         tracker: The tracker.
-        folding: Who folds by them.
+        delays_ps: Delays in force, by detector letter, ps.
     """
 
-    name = "delay"
+    stage = "delay"
 
-    def __init__(self, tracker: DelayTracker, folding: Folding) -> None:
+    def __init__(self, tracker: DelayTracker, delays_ps: Mapping[str, float]) -> None:
         self._tracker = tracker
-        self._folding = folding
-        self._report: DelayReport | None = None
+        self._held_ps = dict(delays_ps)
 
-    def propose(self, now_s: float) -> dict[str, float]:
-        """Set the delays for the next window; there are no knobs to set."""
-        setting = self._tracker.next_setting(now_s).setting
-        if setting != self._folding.delays_ps():
-            self._folding.set_delays(setting)
-        return {}
-
-    def learn(
-        self, window: Window, in_force: Mapping[str, float], now_s: float, *, is_dark: bool
-    ) -> None:
-        """Learn from a window.
-
-        Args:
-            window: Moments of the arrivals.
-            in_force: Knobs; of no interest.
-            now_s: When the window ended, s.
-            is_dark: Whether there was no light to learn from.
-        """
-        if _is_usable(window):
-            moments, folded_ps = ArrivalMoments.of(window), self._folding.delays_ps()
-            self._report = self._tracker.update(moments, folded_ps, now_s, dark=is_dark)
+    def follow(self, window: Window, in_force: Mapping[str, float], now_s: float) -> SideReport:
+        """Learn from a window, and say where the gates go."""
+        if any(DELAY + detector not in in_force for detector in STATES) or not _is_usable(window):
+            return SideReport(self.stage)
+        folded_ps = {detector: in_force[DELAY + detector] for detector in STATES}
+        report = self._tracker.update(
+            ArrivalMoments.of(window), folded_ps, now_s, dark="dark" in window.flags
+        )
+        self._held_ps = self._tracker.next_setting(now_s).setting
+        moves = {DELAY + d: ps for d, ps in self._held_ps.items() if ps != folded_ps[d]}
+        figures = {"error_ps": report.error_ps, "drift_ps_per_sqrt_s": report.drift_ps}
+        lost = "clicks as bright as a detector's light come outside of its gate"
+        return SideReport(self.stage, moves, figures, lost if report.lost else None)
 
     def held(self) -> dict[str, float]:
         """Return the delays, by their keys in the testbed file."""
-        return {DELAY + detector: ps for detector, ps in self._folding.delays_ps().items()}
-
-    def status(self) -> dict[str, Any]:
-        """Say how it fares."""
-        report, delays = self._report, {"delays_ps": self._folding.delays_ps()}
-        if report is None:
-            return {"state": "starting", **delays}
-        return {
-            "state": _state(report),
-            **delays,
-            "error_ps": report.error_ps,
-            "drift_ps_per_sqrt_s": report.drift_ps,
-        }
+        return {DELAY + detector: ps for detector, ps in self._held_ps.items()}
 
 
-def side_trackers(bench: OpenTestbed, now_s: float) -> list[BiasSide | DelaySide]:
-    """Make the trackers that the testbed file wants and its link can have.
+class SideTracking:
+    """All side trackers of a testbed; moves what they want moved.
 
     Args:
-        bench: The opened testbed; what its stages have set is in force.
-        now_s: Time, s, by the clock of the windows.
+        bench: The opened testbed.
+        now: Tells seconds since the epoch.
     """
+
+    def __init__(self, bench: OpenTestbed, now: Callable[[], float]) -> None:
+        self._bench = bench
+        self._now = now
+        self.trackers = side_trackers(bench, now())
+
+    async def follow(self, window: Window) -> list[SideReport]:
+        """Show a window to every tracker, and make the moves that they ask for.
+
+        Raises:
+            InstrumentError: An instrument failed.
+        """
+        in_force = dict(self._bench.confirmed) | _delays_of(self._bench)
+        reports = [each.follow(window, in_force, self._now()) for each in self.trackers]
+        if moves := {name: value for each in reports for name, value in each.moves.items()}:
+            await put_in_force(self._bench, moves)
+        return reports
+
+    async def settle(self) -> None:
+        """Take all dither away.
+
+        Raises:
+            InstrumentError: An instrument failed.
+        """
+        for held in self.held().values():
+            await put_in_force(self._bench, held)
+
+    def held(self) -> dict[str, dict[str, float]]:
+        """Return what each stage's tracker holds in force, dither left out, by stage."""
+        return {each.stage: dict(each.held()) for each in self.trackers}
+
+
+def side_trackers(bench: OpenTestbed, now_s: float) -> list[SideTracker]:
+    """Make the trackers that the testbed file allows and its link can have."""
     config, receiver = bench.config, bench.receiver
     if not isinstance(receiver, PatternReceiver):
         return []
-    trackers: list[BiasSide | DelaySide] = []
+    trackers: list[SideTracker] = []
     if config.tracking.bias.enabled and why_bias_is_not_tracked(config) is None:
         trackers += _bias_sides(bench, receiver, now_s)
     if config.tracking.delay.enabled and why_delay_is_not_tracked(config) is None:
-        trackers.append(_delay_side(bench, receiver, now_s))
+        trackers.append(_delay_side(config, receiver, now_s))
     return trackers
 
 
@@ -237,8 +284,7 @@ def _bias_sides(bench: OpenTestbed, receiver: PatternReceiver, now_s: float) -> 
     ]
 
 
-def _delay_side(bench: OpenTestbed, receiver: PatternReceiver, now_s: float) -> DelaySide:
-    config = bench.config
+def _delay_side(config: Testbed, receiver: PatternReceiver, now_s: float) -> DelaySide:
     tracker = DelayTracker(
         receiver.delays_ps,
         gate_share=_gate_share(config, receiver),
@@ -247,7 +293,7 @@ def _delay_side(bench: OpenTestbed, receiver: PatternReceiver, now_s: float) -> 
         sigma_ps=DELAY_SIGMA_PS,
         dead_band_ps=config.tracking.delay.dead_band_ps,
     )
-    return DelaySide(tracker, SignalBench(bench))
+    return DelaySide(tracker, receiver.delays_ps)
 
 
 def _gate_share(config: Testbed, receiver: PatternReceiver) -> float:
@@ -257,12 +303,12 @@ def _gate_share(config: Testbed, receiver: PatternReceiver) -> float:
     return receiver.gate_ps / receiver.pattern.slot_ps
 
 
+def _delays_of(bench: OpenTestbed) -> dict[str, float]:
+    if not isinstance(bench.receiver, PatternReceiver):
+        return {}
+    return {DELAY + detector: ps for detector, ps in bench.receiver.delays_ps.items()}
+
+
 def _is_usable(window: Window) -> bool:
     """Whether a window tells slots and arrivals apart, and its counts are to be trusted."""
     return window.source == "pattern" and "saturated" not in window.flags
-
-
-def _state(report: BiasReport | DelayReport) -> str:
-    if report.lost:
-        return "lost"
-    return "frozen" if report.dark else "following"

@@ -1,7 +1,6 @@
 """The trackers beside the alignment, as the daemon uses them: windows in, moves out."""
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,84 +54,65 @@ def bias_side() -> BiasSide:
     )
 
 
-class Folding:
-    """Delays in force, and how often they were set."""
-
-    def __init__(self) -> None:
-        self.in_force_ps = dict(DELAYS_PS)
-        self.times_set = 0
-
-    def delays_ps(self) -> dict[str, float]:
-        return dict(self.in_force_ps)
-
-    def set_delays(self, delays_ps: Mapping[str, float]) -> None:
-        self.in_force_ps = dict(delays_ps)
-        self.times_set += 1
+IN_FORCE = {f"receiver.delays_ps.{detector}": ps for detector, ps in DELAYS_PS.items()}
 
 
-def delay_side(folding: Folding) -> DelaySide:
-    return DelaySide(DelayTracker(DELAYS_PS, gate_share=0.4, now_s=0.0), folding)
+def delay_side() -> DelaySide:
+    return DelaySide(DelayTracker(DELAYS_PS, gate_share=0.4, now_s=0.0), DELAYS_PS)
 
 
 def test_the_bias_moves_only_when_enough_counts_are_put_together() -> None:
-    side, moves = bias_side(), 0
+    side, bias_v, moves = bias_side(), NULL_V, 0
     for second in range(200):
-        proposed = side.propose(float(second))
-        moves += bool(proposed)
-        side.learn(window(duration_s=1.0, vacuum=60), proposed, second + 1.0, is_dark=False)
+        report = side.follow(window(duration_s=1.0, vacuum=60), {"bias": bias_v}, second + 1.0)
+        moves += bool(report.moves)
+        bias_v = report.moves.get("bias", bias_v)
     assert 5 < moves < 100
 
 
 def test_the_bias_is_dithered_about_what_is_held() -> None:
     side = bias_side()
-    first = side.propose(0.0)["bias"]
-    assert abs(first - NULL_V) == pytest.approx(0.07, rel=0.01)
-    assert side.held() == {"bias": NULL_V}
+    moved_v = side.follow(window(), {"bias": NULL_V}, 0.5).moves["bias"]
+    assert 0.001 < abs(moved_v - side.held()["bias"]) < 0.1
 
 
 def test_in_the_dark_the_bias_goes_back_to_what_is_held_and_stays() -> None:
     side = bias_side()
-    side.learn(window(), side.propose(0.0), 0.5, is_dark=False)
-    side.learn(window(vacuum=0), side.propose(0.5), 1.0, is_dark=True)
-    back = side.propose(1.0)
+    dithered = dict(side.follow(window(), {"bias": NULL_V}, 0.5).moves)
+    back = dict(side.follow(window(vacuum=0, flags=("dark",)), dithered, 1.0).moves)
     assert back == side.held()
-    side.learn(window(vacuum=0), back, 1.5, is_dark=True)
-    assert side.propose(1.5) == {}
-    assert side.status()["state"] == "frozen"
+    assert side.follow(window(vacuum=0, flags=("dark",)), back, 1.5).moves == {}
 
 
-def test_light_that_no_drift_explains_shows_in_the_status() -> None:
-    side = bias_side()
+def test_light_that_no_drift_explains_says_why_the_stage_must_be_run_anew() -> None:
+    side, bias_v = bias_side(), NULL_V
     for second in range(20):
-        proposed = side.propose(float(second))
-        side.learn(window(duration_s=1.0, vacuum=20_000), proposed, second + 1.0, is_dark=False)
-    assert side.status()["state"] == "lost"
+        bright = window(duration_s=1.0, vacuum=20_000)
+        report = side.follow(bright, {"bias": bias_v}, second + 1.0)
+        bias_v = report.moves.get("bias", bias_v)
+    assert "more light in the 'vacuum' slots" in (report.lost or "")
 
 
 def test_saturated_windows_are_not_learnt_from() -> None:
-    bias, folding = bias_side(), Folding()
-    delay = delay_side(folding)
-    for side in (bias, delay):
-        side.learn(window(arrival_ps=300.0, flags=("saturated",)), {}, 0.5, is_dark=False)
-        assert side.status()["state"] == "starting"
+    saturated = window(arrival_ps=300.0, flags=("saturated",))
+    for side in (bias_side(), delay_side()):
+        report = side.follow(saturated, {"bias": NULL_V, **IN_FORCE}, 0.5)
+        assert (report.moves, report.figures) == ({}, {})
 
 
 def test_delays_follow_the_arrivals() -> None:
-    folding = Folding()
-    side = delay_side(folding)
-    side.learn(window(arrival_ps=40.0), side.propose(0.0), 0.5, is_dark=False)
-    assert side.propose(0.5) == {}
-    held = {f"receiver.delays_ps.{d}": pytest.approx(ps + 40, abs=1) for d, ps in DELAYS_PS.items()}
+    side = delay_side()
+    report = side.follow(window(arrival_ps=40.0), IN_FORCE, 0.5)
+    held = {name: pytest.approx(ps + 40, abs=1) for name, ps in IN_FORCE.items()}
+    assert report.moves == held
     assert side.held() == held
-    assert side.status()["state"] == "following"
+    assert report.figures["error_ps"] == pytest.approx(40, abs=1)
 
 
 def test_delays_are_left_alone_within_the_dead_band() -> None:
-    folding = Folding()
-    side = delay_side(folding)
+    side = delay_side()
     for second in range(10):
-        side.learn(window(arrival_ps=1.0), side.propose(second), second + 1.0, is_dark=False)
-    assert folding.times_set == 0
+        assert side.follow(window(arrival_ps=1.0), IN_FORCE, second + 1.0).moves == {}
 
 
 def document(example: str = "full-bench.toml", **tracking: Any) -> dict[str, Any]:
@@ -151,7 +131,7 @@ def opened(config: dict[str, Any]) -> OpenTestbed:
 
 def test_what_the_stages_set_is_tracked_without_being_asked_for() -> None:
     sides = side_trackers(opened(document()), 0.0)
-    assert [side.name for side in sides] == ["bias", "delay"]
+    assert [side.stage for side in sides] == ["bias", "delay"]
     assert sides[0].held() == {"modulator-bias": NULL_V}
 
 
@@ -163,7 +143,7 @@ def test_tracking_can_be_turned_off_for_each() -> None:
 def test_a_bias_that_is_not_known_is_not_tracked() -> None:
     bench = opened(document())
     bench.confirmed.clear()
-    assert [side.name for side in side_trackers(bench, 0.0)] == ["delay"]
+    assert [side.stage for side in side_trackers(bench, 0.0)] == ["delay"]
 
 
 def test_a_link_without_these_stages_has_nothing_to_track() -> None:
