@@ -46,7 +46,7 @@ DITHER_SIGMAS = 0.7
 LARGEST_DITHER_RAD = 0.2
 
 WINDOW_SHARE = 0.05
-"""Length of a window as a share of the time in which drift doubles the variance."""
+"""What a window may add to the variance by drift, or to its inverse by counts, at most."""
 
 FLOOR_FREEZES_AT = 0.3
 """Score of the test for a lost null above which the floor is no longer learnt."""
@@ -268,7 +268,7 @@ class BiasTracker:
             setting={self._name: bias_v},
             held={self._name: self._held_v},
             dither_rad=(dither_rad,),
-            window_s=self._advised_window_s(variance),
+            window_s=self._advised_window_s(variance, dither_rad),
         )
 
     def update(
@@ -382,9 +382,16 @@ class BiasTracker:
         side = (-1.0) ** self._windows
         return float(side * min(DITHER_SIGMAS * np.sqrt(variance), LARGEST_DITHER_RAD))
 
-    def _advised_window_s(self, variance: float) -> float:
-        advised_s = WINDOW_SHARE * variance / self._filters.bank.drift_variance
-        return float(np.clip(advised_s, *self._window_s))
+    def _advised_window_s(self, variance: float, dither_rad: float) -> float:
+        """Return the length of a window that changes what is known by a small share."""
+        advised_s = variance / self._filters.bank.drift_variance
+        if self._light_hz is None:
+            advised_s = 0.0
+        elif dither_rad != 0:
+            floor, _ = self._filters.mean_floor()
+            slope, leak = np.sin(dither_rad) / 2, np.sin(dither_rad / 2) ** 2
+            advised_s = min(advised_s, (floor + leak) / (self._light_hz * slope**2 * variance))
+        return float(np.clip(WINDOW_SHARE * advised_s, *self._window_s))
 
     def _steady_light(self, counts: VacuumCounts) -> float:
         """Return the light without what the dither makes of the decoys: mean of both sides."""
