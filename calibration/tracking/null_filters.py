@@ -21,8 +21,12 @@ Array = NDArray[np.float64]
 
 DRIFT_SPAN_RAD = (1e-6, 1.0)
 
-FLOOR_MEMORY = 5e6
-"""Counts of light over which the floor is averaged."""
+FLOOR_MEMORY = 5e6, 100.0
+"""Counts of light, and windows, over which the floor is averaged at least."""
+
+LARGEST_FLOOR_GAIN = 0.03
+"""Share of what a window shows beyond the prediction that the floor takes at most: dither makes
+windows differ, and that is not to be explained away."""
 
 LEAST_FLOOR, LARGEST_FLOOR = 1e-7, 0.3
 
@@ -116,10 +120,12 @@ class NullFilters:
         # What the phase may do to the counts beside their own noise says nothing of the floor.
         unsure = light**2 * (spread**2 / 8 + np.sin(off) ** 2 * spread / 4)
         weight = light * expected / (expected + unsure)
-        beyond = (seen - expected) / light
-        floor = self.floor + beyond * weight / (self.floor_light + weight)
+        gain = np.minimum(weight / (self.floor_light + weight), LARGEST_FLOOR_GAIN)
+        floor = self.floor + gain * (seen - expected) / light
         self.floor = np.clip(floor, LEAST_FLOOR, LARGEST_FLOOR)
-        self.floor_light = np.minimum(self.floor_light + weight, FLOOR_MEMORY)
+        counts, windows = FLOOR_MEMORY
+        memory = np.maximum(counts, windows * weight)
+        self.floor_light = np.minimum(self.floor_light + weight, memory)
 
     def update(self, turned_rad: float, seen: float, light: float, background: float) -> None:
         """Learn the phase and the drift from one window; arguments as of :meth:`learn_floor`."""
