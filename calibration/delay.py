@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
+from statistics import NormalDist, fmean
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import Field
 from calibration.account import Account, StageBudget
 from calibration.arrival import fit_peak
 from calibration.clicks import CONFIDENCE, STATES
+from calibration.crowds import Crowds, crowds_of
 from calibration.folding import Pattern, find_delay
 from calibration.signal_run import Figure, PreconditionError
 from calibration.slots import LEAST_LIKENESS, TagSource, pattern_likeness
@@ -39,6 +40,11 @@ class DelaySettings(StageBudget):
     tolerance_ps: float = Field(
         50.0, gt=0, description="Timing error of any detector that is left alone, ps."
     )
+    interferometer_ps: float | None = Field(
+        None,
+        gt=0,
+        description="Delay between the arms of the interferometers, ps.",
+    )
 
 
 class TaggingBench(TagSource, Protocol):
@@ -51,7 +57,7 @@ class TaggingBench(TagSource, Protocol):
 
 @dataclass(frozen=True)
 class Arrival:
-    """When slot 0 starts at one detector.
+    """When slot 0 starts at one input: for all its crowds, at their centre.
 
     Attributes:
         delay_ps: After the START event, ps.
@@ -69,33 +75,34 @@ def find_arrival(
     pattern: Pattern,
     levels: Mapping[str, float],
     expected_ps: float,
-    detector: str,
+    crowds: Crowds,
 ) -> Arrival:
-    """Find a detector's delay: whole slots by the pattern, the rest by a fitted peak.
+    """Find an input's delay: whole slots by the pattern, the rest by a fitted peak or comb.
 
     Args:
         since_sync_ps: Its clicks since the latest START event, ps, shape ``(n,)``.
         pattern: What Alice sends.
         levels: Mean photon number of each intensity.
         expected_ps: Of the delays that the pattern cannot tell apart, the one nearest to this, ps.
-        detector: The detector's letter, for errors.
+        crowds: How its light crowds within a slot.
 
     Raises:
         ValueError: The clicks are too few, show no rhythm, or do not follow the intensities.
     """
     if len(since_sync_ps) < LEAST_TAGS:
         raise ValueError(
-            f"detector {detector} clicked {len(since_sync_ps)} times only: is it connected, biased "
-            "and lit?"
+            f"detector {crowds.name} clicked {len(since_sync_ps)} times only: is it connected, "
+            "biased and lit?"
         )
-    coarse_ps = find_delay(since_sync_ps, pattern, expected_ps, detector)
+    coarse_ps = find_delay(since_sync_ps, pattern, expected_ps, crowds.name)
     slot_ps = pattern.slot_ps
-    peak = fit_peak((since_sync_ps.astype(np.float64) - coarse_ps) / slot_ps % 1.0)
+    phase = (since_sync_ps.astype(np.float64) - coarse_ps) / slot_ps % 1.0
+    peak = fit_peak(phase, crowds.comb)
     fine_ps = coarse_ps + (peak.centre - 0.5) * slot_ps  # a crowd belongs at its slot's centre
     likeness = pattern_likeness(since_sync_ps, pattern, levels, fine_ps)
     if likeness < LEAST_LIKENESS:
         raise ValueError(
-            f"the clicks of detector {detector} follow the clock but not the intensity pattern "
+            f"the clicks of detector {crowds.name} follow the clock but not the intensity pattern "
             f"(correlation {likeness:.2f}): see to the intensity modulator's bias"
         )
     return Arrival(fine_ps, peak.centre_sigma * slot_ps, peak.width * slot_ps)
@@ -128,7 +135,8 @@ class DelayProcedure:
         self._settings = settings
         self._bench = bench
         self._pattern = pattern
-        self._inputs = dict(inputs)
+        apart_ps = settings.interferometer_ps
+        self._crowds = crowds_of(inputs, None if apart_ps is None else apart_ps / pattern.slot_ps)
         self._mean_photons = dict(mean_photons)
         self._start_ps = bench.delays_ps()
 
@@ -175,7 +183,7 @@ class DelayProcedure:
         expected_ps = self._bench.delays_ps()
         tags = await self._acquire(account, expected_ps)
         for _ in range(1, MOST_LOOKS):
-            fewest = min(len(tags.since_sync_ps.get(n, ())) for n in self._inputs.values())
+            fewest = min(len(tags.since_sync_ps.get(n, ())) for n in self._crowds)
             if not 0 < fewest < LEAST_TAGS:  # all are seen well, or one not at all
                 break
             tags = _together(tags, await self._acquire(account, expected_ps))
@@ -191,17 +199,21 @@ class DelayProcedure:
         return tags
 
     def _find(self, tags: TimeTags, expected_ps: Mapping[str, float]) -> dict[str, Arrival]:
-        nothing = np.empty(0, dtype=np.uint64)
-        return {
-            detector: find_arrival(
+        """Find the arrival of each detector, by letter."""
+        nothing, slot_ps = np.empty(0, dtype=np.uint64), self._pattern.slot_ps
+        found = {}
+        for number, crowds in self._crowds.items():
+            away_ps = {letter: away * slot_ps for letter, away in crowds.gated.items()}
+            centre = find_arrival(
                 tags.since_sync_ps.get(number, nothing),
                 self._pattern,
                 self._mean_photons,
-                expected_ps.get(detector, 0.0),
-                detector,
+                fmean(expected_ps.get(letter, 0.0) - away_ps[letter] for letter in away_ps),
+                crowds,
             )
-            for detector, number in self._inputs.items()
-        }
+            for letter, apart_ps in away_ps.items():
+                found[letter] = replace(centre, delay_ps=centre.delay_ps + apart_ps)
+        return {letter: found[letter] for letter in STATES}
 
 
 def _together(first: TimeTags, second: TimeTags) -> TimeTags:

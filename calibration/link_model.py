@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from calibration.clicks import STATES
 from calibration.folding import Pattern
-from calibration.key_rate import asymptotic_key_rate
 from calibration.mean_photon import signal_share
+from keyrate.decoy_bb84 import DecoyBB84, decoy_bb84
+from keyrate.link import WeakCoherentLink
 
 Floats = NDArray[np.float64]
 
@@ -59,12 +60,13 @@ class LinkModel:
             background_hz: Rate of its other clicks, Hz.
         """
         per_pulse = float(light_hz.sum()) / self.clock_hz / self.signal_share
-        return asymptotic_key_rate(
-            self.mean_photons,
+        link = WeakCoherentLink(
             min(per_pulse / self.mean_photons, 1.0),
             min(float(background_hz.sum()) * self.gate_s, 1.0),
             self.optical_error,
         )
+        protocol = DecoyBB84(signal=self.mean_photons)
+        return float(decoy_bb84(link, protocol, "infinite").bits_per_pulse)
 
 
 def link_model(

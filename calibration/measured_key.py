@@ -1,7 +1,7 @@
 """The secret key rate that counts tell, and how uncertain it is: a figure to compare settings by.
 
 It is the asymptotic rate of decoy-state BB84 with infinitely many decoys, of
-:mod:`calibration.key_rate`, with gain and QBER of the signal and the background as measured; the
+:mod:`keyrate.decoy_bb84`, with gain and QBER of the signal and the background as measured; the
 transmittance follows from the gain. Decoys are not used: what they tell of single photons would
 be many times as noisy, and at settings of one link they rank alike. It is not clipped at zero and
 goes on below, so that a search finds its way out of settings without key. It is no security
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.key_rate import binary_entropy
+from keyrate.entropy import binary_entropy
 
 CORRECTION, SIFTING = 1.16, 0.5
 
@@ -122,5 +122,5 @@ def unclipped_key_rate(
     by_light = max(qber * gain - background / 2, 0.0)
     error_1 = background / 2 + (by_light / arriving * transmittance if arriving > 0 else 0.0)
     gain_1 = mean_photons * math.exp(-mean_photons) * yield_1
-    secret = gain_1 * (1 - binary_entropy(error_1 / yield_1))
-    return sifting * (secret - gain * correction * binary_entropy(qber))
+    known, told = binary_entropy([error_1 / yield_1, qber])
+    return float(sifting * (gain_1 * (1 - known) - gain * correction * told))

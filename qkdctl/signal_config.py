@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from calibration.attenuation import AttenuationSettings
 from calibration.bias import BiasSettings
 from calibration.clicks import STATES
+from calibration.crowds import EARLY, LATE, MOST_OF_SLOT, crowds_of
+from calibration.delay import DelaySettings
 from calibration.detector import DetectorSettings
 from calibration.key_rate_stage import KeyRateSettings
 from calibration.modulation_settings import ModulationSettings
@@ -105,17 +107,37 @@ def signal_mistakes(testbed: "Testbed") -> Iterator[Mistake]:
     if stages.bias is not None:
         yield from _bias_mistakes(testbed, stages.bias)
     if stages.delay is not None:
-        yield from _pattern_only("stages.delay", testbed)
-        if len(set(testbed.receiver.inputs.values())) < len(STATES):
-            what = "needs an input of its own for each detector"
-            yield "stages.delay", what, "remove it, and give receiver.delays_ps by hand"
+        yield from _delay_mistakes(testbed, stages.delay)
     if stages.detector is not None:
+        if testbed.link.encoding != "polarization":
+            what = "takes the light beside the gates of an interferometer for afterpulses"
+            yield "stages.detector", what, "remove it"
         named = list(stages.detector.knobs.values())
         yield from _missing("stages.detector.knobs", "knob", named, testbed.knobs)
     if stages.modulation is not None:
         yield from _modulation_mistakes(testbed, stages.modulation)
     if stages.key_rate is not None:
         yield from _key_rate_mistakes(testbed, stages.key_rate)
+
+
+def _delay_mistakes(testbed: "Testbed", delay: DelaySettings) -> Iterator[Mistake]:
+    yield from _pattern_only("stages.delay", testbed)
+    key, delay_ps = "stages.delay.interferometer_ps", delay.interferometer_ps
+    if testbed.link.encoding == "polarization":
+        if delay_ps is not None:
+            yield key, "a link of polarization has no interferometer", "remove it"
+    elif delay_ps is None:
+        yield key, "is missing", "give the delay between the arms of the interferometers, ps"
+    elif delay_ps > (longest_ps := MOST_OF_SLOT * 1e12 / testbed.link.clock_hz):
+        yield key, f"is more than a third of a slot, {longest_ps:g} ps", "correct it"
+    inputs, by_hand = testbed.receiver.inputs, "remove it, and give receiver.delays_ps by hand"
+    if testbed.link.encoding == "time-bin" and inputs[EARLY] != inputs[LATE]:
+        what = f"tells early from late at one input only, {EARLY} and {LATE} have two"
+        yield "stages.delay", what, by_hand
+    try:
+        crowds_of(inputs, delay_ps)
+    except ValueError as exc:
+        yield "stages.delay", str(exc), by_hand
 
 
 def _key_rate_mistakes(testbed: "Testbed", key_rate: KeyRateConfig) -> Iterator[Mistake]:

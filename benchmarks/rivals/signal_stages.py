@@ -13,6 +13,7 @@ from calibration.account import Account, StageBudget
 from calibration.attenuation import AttenuationProcedure, AttenuationSettings
 from calibration.bias import BiasSettings, NullProcedure
 from calibration.clicks import STATES, Window
+from calibration.crowds import crowds_of
 from calibration.delay import DelayProcedure, DelaySettings, find_arrival
 from calibration.detector import DetectorProcedure, DetectorSettings
 from calibration.folding import Pattern
@@ -51,8 +52,8 @@ def fit_alone(bench: SignalBench[Any], seed: int) -> None:
         stamps = {number: np.concatenate([old, seen[number]]) for number, old in stamps.items()}
         try:
             found = [
-                find_arrival(stamps[number], pattern, arrivals.MEANS, 0.0, letter).delay_ps
-                for letter, number in INPUTS.items()
+                find_arrival(stamps[number], pattern, arrivals.MEANS, 0.0, crowds).delay_ps
+                for number, crowds in crowds_of(INPUTS, None).items()
             ]
         except ValueError as exc:  # too few clicks as yet
             bench.stopped = str(exc)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calibration.arrival import fit_peak
+from calibration.arrival import Comb, fit_peak
 
 
 def phases(
@@ -50,3 +50,18 @@ def test_a_single_click_is_a_peak_of_its_own() -> None:
 def test_no_clicks_are_refused() -> None:
     with pytest.raises(ValueError, match="no clicks"):
         fit_peak(np.empty(0))
+
+
+def test_a_comb_is_found_by_all_of_its_crowds() -> None:
+    generator = np.random.default_rng(4)
+    comb = Comb((-0.2, 0.0, 0.2), (0.25, 0.5, 0.25))
+    peaks = []
+    for _ in range(200):
+        crowd = generator.choice(comb.offsets, size=400, p=comb.shares)
+        peaks.append(fit_peak((phases(0.4, 0.01, 0.2, 400, generator) + crowd) % 1.0, comb))
+
+    pulls = [(peak.centre - 0.4) / peak.centre_sigma for peak in peaks]
+
+    assert np.std(pulls) == pytest.approx(1, abs=0.2)
+    assert abs(np.mean(pulls)) < 0.25
+    assert np.mean([peak.centre_sigma for peak in peaks]) == pytest.approx(5.6e-4, rel=0.1)

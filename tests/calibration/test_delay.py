@@ -66,8 +66,15 @@ class FakeTagger:
         self.in_force_ps = dict(delays_ps)
 
 
-def procedure(bench: FakeTagger) -> DelayProcedure:
-    return DelayProcedure(SETTINGS, bench, PATTERN, INPUTS, MEANS)
+ARMS = [-2000, 0, 2000], [0.25, 0.5, 0.25]
+
+
+def procedure(
+    bench: FakeTagger,
+    settings: DelaySettings = SETTINGS,
+    inputs: Mapping[str, int] = INPUTS,
+) -> DelayProcedure:
+    return DelayProcedure(settings, bench, PATTERN, inputs, MEANS)
 
 
 def test_whole_slots_and_the_fraction_of_a_bin_are_found(conduct: Conduct) -> None:
@@ -82,6 +89,46 @@ def test_whole_slots_and_the_fraction_of_a_bin_are_found(conduct: Conduct) -> No
     assert result.setting["receiver.delays_ps.V"] == bench.in_force_ps["V"]
     assert "jitter 10" in result.reason
     assert sum(result.photons.values()) == 3 * 8000
+
+
+def test_crowds_beside_the_middle_one_are_no_background(conduct: Conduct) -> None:
+    bench = FakeTagger()
+    alone = bench.stamps
+
+    def behind_an_interferometer(detector: str, n: int) -> np.ndarray:
+        arms = bench.noise.choice(ARMS[0], size=n, p=ARMS[1])
+        stamps = alone(detector, n).astype(np.int64) + arms
+        return np.asarray(stamps % int(PERIOD_PS), dtype=np.uint64)
+
+    bench.stamps = behind_an_interferometer  # type: ignore[method-assign]
+
+    result = conduct(procedure(bench, DelaySettings(interferometer_ps=2000.0))).result
+
+    assert result.outcome == "accepted", result.reason
+    assert bench.in_force_ps == pytest.approx(TRUE_PS, abs=15)
+    assert "jitter 10" in result.reason
+
+
+def test_early_and_late_pulses_at_one_detector_get_a_delay_each(conduct: Conduct) -> None:
+    bench = FakeTagger(in_force_ps={"H": -900.0, "V": 1100.0, "D": 13_000.0, "A": 21_000.0})
+    inputs = {"H": 1, "V": 1, "D": 2, "A": 3}
+    at_arms = {1: ("H", [-2000, 0], [0.5, 0.5]), 2: ("V", *ARMS), 3: ("A", *ARMS)}
+
+    async def acquire(photons: int) -> TimeTags:
+        seen = {}
+        for number, (cable, arms, shares) in at_arms.items():
+            stamps = bench.stamps(cable, photons // 3).astype(np.int64)
+            stamps += bench.noise.choice(arms, size=len(stamps), p=shares)
+            seen[number] = np.asarray(stamps % int(PERIOD_PS), dtype=np.uint64)
+        return TimeTags(photons / 2e5, seen)
+
+    bench.acquire = acquire  # type: ignore[method-assign]
+
+    result = conduct(procedure(bench, DelaySettings(interferometer_ps=2000.0), inputs)).result
+
+    assert result.outcome == "accepted", result.reason
+    expected_ps = {"H": -800.0, "V": 1200.0, "D": 13_350.0, "A": 21_100.0}
+    assert bench.in_force_ps == pytest.approx(expected_ps, abs=15)
 
 
 def test_delays_that_are_right_are_left_alone(conduct: Conduct) -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from calibration.key_rate import asymptotic_key_rate
 from calibration.measured_key import KeyCounts, KeyRate, measured_key_rate
+from keyrate.decoy_bb84 import DecoyBB84, decoy_bb84
+from keyrate.link import WeakCoherentLink
 
 MEAN_PHOTONS, TRANSMITTANCE, BACKGROUND, ERROR = 0.5, 0.02, 1e-4, 0.015
 
@@ -29,8 +30,9 @@ def counts_of(pulses: float, noise: np.random.Generator | None = None) -> KeyCou
 def test_many_counts_give_the_key_rate_of_the_formula() -> None:
     rate = measured_key_rate(counts_of(1e10), MEAN_PHOTONS)
 
-    expected = asymptotic_key_rate(MEAN_PHOTONS, TRANSMITTANCE, BACKGROUND, ERROR)
-    assert rate.value == pytest.approx(expected, rel=1e-3)
+    link = WeakCoherentLink(TRANSMITTANCE, BACKGROUND, ERROR)
+    expected = decoy_bb84(link, DecoyBB84(signal=MEAN_PHOTONS), "infinite").unclipped
+    assert rate.value == pytest.approx(float(expected), rel=1e-3)
 
 
 @pytest.mark.parametrize("pulses", [3e5, 3e6])

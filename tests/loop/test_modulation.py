@@ -100,10 +100,10 @@ def test_a_whole_link_with_four_phases_is_calibrated_and_then_found_good(
 
     laboratory = run_laboratory(story, example=FOUR_PHASE, change=with_few_photons)
 
-    course = ["attenuation", "bias", "attenuation", "modulation", "phase"]
+    course = ["attenuation", "bias", "attenuation", "delay", "modulation", "phase"]
     assert [each["stage"] for each in seen["first"]] == course
     assert {each["outcome"] for each in seen["first"]} == {"accepted"}
-    assert [each["outcome"] for each in seen["second"][:4]] == ["skipped"] * 4
+    assert [each["outcome"] for each in seen["second"][:5]] == ["skipped"] * 5
     assert seen["angles"] == pytest.approx(IDEAL_DEG, abs=4)
     assert seen["decoy"] == pytest.approx(0.2, rel=0.08)
     assert seen["excess_pp"] < 0.5

@@ -170,8 +170,24 @@ TIME_BIN = EXAMPLE.with_name("time-bin.toml")
         ("gate_ps = 1600", "gate_ps = 2500", "two detectors share an input"),
         ('source = "pattern"', 'source = "scan"', "two detectors share an input"),
         ("H = -800", "H = 1100", "two detectors share an input"),
+        ("interferometer_ps = 2000.0", "", "stages.delay.interferometer_ps: is missing"),
+        ("interferometer_ps = 2000.0", "interferometer_ps = 4e3", "more than a third of a slot"),
+        ("D = 2, A = 3 }", "D = 2, A = 2 }", "share an input"),
+        ("H = 1, V = 1", "H = 4, V = 1", "early from late at one input only"),
     ],
-    ids=["encoding", "stage", "knob", "half-wave", "gate", "scan", "delays"],
+    ids=[
+        "encoding",
+        "stage",
+        "knob",
+        "half-wave",
+        "gate",
+        "scan",
+        "delays",
+        "no interferometer",
+        "long interferometer",
+        "phases at one input",
+        "early and late apart",
+    ],
 )
 def test_a_mistake_about_interferometers_is_told_once_and_clearly(
     tmp_path: Path, old: str, new: str, said: str
@@ -252,7 +268,7 @@ FOUR_PHASE = EXAMPLE.with_name("four-phase.toml")
 def test_the_modulation_stage_names_drives_that_can_be_what_they_are_said_to_be(
     tmp_path: Path, old: str, new: str, key: str, said: str
 ) -> None:
-    (problem,) = mistakes_in(tmp_path, old, new, FOUR_PHASE)
+    problem = mistakes_in(tmp_path, old, new, FOUR_PHASE)[-1]
 
     assert key in problem
     assert said in problem
