@@ -7,10 +7,11 @@ interferometer that error counts alone see. Decoy slots tell how much light ther
 on the way is not taken for a better extinction; no slot of the signal is looked at.
 
 Bound: with ``r`` counts per second of light in the empty slots at the peak, a floor ``f`` and a
-random walk of ``D`` rad^2/s, the mean excess light is at least that of
+random walk of ``D`` rad^2/s, the steady Riccati equation and the best dither give a mean excess of
 ``min_d sqrt(D / I(d)) / 4 + sin^2(d / 2)`` with the information
 ``I(d) = r (sin(d) / 2)^2 / (f + sin^2(d / 2))``; for small dither ``d`` that is
-``0.75 (D f / r)^(1/3)``.
+``0.75 (D f / r)^(1/3)``. What is off the null by more than the dither tells a little more than
+``I(d)``, so a filter may come to lie some per cent below.
 
 The dither also changes the decoys, at first order: by ``cot(theta) d`` of their light, with
 ``sin^2(theta)`` their share of the signal's, up in one window and down in the next.

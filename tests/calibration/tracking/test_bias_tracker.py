@@ -98,10 +98,10 @@ class Run:
         return path - steps / 2
 
 
-@pytest.mark.parametrize(("drift_v", "rate_hz", "floor"), [(0.0017, 6e4, 5e-4), (0.02, 6e4, 1e-3)])
+@pytest.mark.parametrize(("drift_v", "rate_hz", "floor"), [(0.0002, 6e4, 5e-4), (0.02, 6e4, 1e-3)])
 def test_the_excess_is_near_the_bound(drift_v: float, rate_hz: float, floor: float) -> None:
     run = Run(drift_v, rate_hz, floor)
-    run.go(200)
+    run.go(400)
     assert run.go(800) / run.bound() < 1.4
     assert not run.reports[-1].lost
 
