@@ -17,6 +17,7 @@ from drivers.calibration_curve import CalibrationCurve
 from drivers.registry import Options, driver_entry
 from qkdctl.names import Name, State
 from qkdctl.pause_config import PausingConfig, WatchConfig
+from qkdctl.side_config import BiasTrackingConfig, DelayTrackingConfig, side_mistakes
 from qkdctl.signal_config import (
     AttenuationConfig,
     BiasConfig,
@@ -229,6 +230,8 @@ class TrackingConfig(Model):
     )
     window_s: float = Field(0.2, gt=0, description="Shortest exposure of a tracking window.")
     max_realignments_per_hour: int = Field(12, ge=0)
+    bias: BiasTrackingConfig = BiasTrackingConfig()
+    delay: DelayTrackingConfig = DelayTrackingConfig()
 
 
 class SimulationConfig(Model):
@@ -268,7 +271,13 @@ class SimulationConfig(Model):
     modulator_null_v: float = Field(0.0, description="Null of the intensity modulator, V.")
     modulator_half_wave_v: float = Field(5.3, gt=0, description="Its half-wave voltage, V.")
     modulator_drift_v_per_hour: float = Field(0.0, description="How fast the null moves, V/h.")
+    modulator_drift_v_per_sqrt_s: float = Field(
+        0.0, ge=0, description="Random walk of the null beside that."
+    )
     modulator_extinction_db: float = Field(35.0, gt=0)
+    delay_drift_ps_per_sqrt_s: float = Field(
+        0.0, ge=0, description="Random walk of when light arrives at each detector."
+    )
 
 
 class InstrumentConfig(Model):
@@ -446,7 +455,8 @@ def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
         if name not in testbed.instruments
     ]
     problems += _check_alignment(testbed, where)
-    problems += [Problem(f"{where}: {key}", *rest) for key, *rest in signal_mistakes(testbed)]
+    mistakes = [*signal_mistakes(testbed), *side_mistakes(testbed)]
+    problems += [Problem(f"{where}: {key}", *rest) for key, *rest in mistakes]
     owners: dict[tuple[str, str], str] = {}
     for name, knob in testbed.knobs.items():
         other = owners.setdefault((knob.instrument, knob.channel), name)
