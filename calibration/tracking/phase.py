@@ -28,7 +28,7 @@ from calibration.phase_design import nearest_zero, with_headroom
 from calibration.phase_posterior import PhasePosterior
 from calibration.tracking.loss_of_lock import LossOfLock
 from calibration.tracking.phase_filters import FLOOR_MEMORY, PhaseFilters
-from calibration.tracking.report import Proposal, TrackingReport
+from calibration.tracking.report import Proposal, Rate, TrackingReport
 
 Array = NDArray[np.float64]
 
@@ -123,6 +123,8 @@ class PhaseTracker:
         errors, trials = posterior.z_errors
         self._elsewhere = _Elsewhere(errors, trials, posterior.sifted_share)
         self._test = LossOfLock()
+        self._rate = Rate()
+        self._dither_rad = 0.0
         self._windows = 0
         self._is_dark = self._is_lost = False
         self._now_s = now_s
@@ -157,6 +159,7 @@ class PhaseTracker:
             dither_rad = self._dither(variance)
         shift = dither_rad / self._rad_per_drive
         drive = float(np.clip(self._held + shift, *self._limits))
+        self._dither_rad = dither_rad
         self._windows += 1
         return Proposal(
             setting={self._name: drive},
@@ -180,6 +183,7 @@ class PhaseTracker:
             What is known by now. After a dark window only the uncertainty has grown.
         """
         drive = float(setting[self._name])
+        duration_s = max(now_s - self._now_s, 0.0)
         self._let_pass(drive, now_s)
         turned = self._turned(drive)
         n, k = (table.ravel().astype(float) for table in clicks.by_basis())
@@ -193,6 +197,7 @@ class PhaseTracker:
                 if 0 not in rows:
                     self._elsewhere.learn(k[0], n[0], float(trials.sum()))
             self._filters.update(turned, trials, errors)
+            self._rate.count(clicks.photons, duration_s)
         mean, q90 = self._expected_excess(turned)
         self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
         return TrackingReport(
@@ -204,6 +209,8 @@ class PhaseTracker:
             floor=self.floor,
             drift_rad=self.drift_rad,
             dark=self._is_dark,
+            dither_qber=self._dither_qber,
+            limit_excess=self._limit_excess,
         )
 
     def posterior(self) -> PhasePosterior:
@@ -235,6 +242,22 @@ class PhaseTracker:
             sifted_share=self._elsewhere.sifted_share,
             seen=None,
         )
+
+    @property
+    def _dither_qber(self) -> float:
+        """QBER that the dither of the newest setting costs."""
+        share = 0.5 * self._model.share_of_bases * (1 - 2 * self._seen_floor)
+        return float(share * (1 - np.cos(self._dither_rad)))
+
+    @property
+    def _limit_excess(self) -> float:
+        """Least mean excess at the drift learnt and the present rate, for small angles."""
+        if self._rate.hz == 0:
+            return 0.0
+        variance_per_photon = self._filters.drift_variance / self._rate.hz
+        if self._model.encoding == "four-phase":
+            return float(np.sqrt(2 * variance_per_photon) / (4 * (1 - 2 * self._seen_floor)))
+        return float(0.75 * np.cbrt(variance_per_photon * self._seen_floor))
 
     @property
     def _model(self) -> Interferometer:

@@ -29,7 +29,7 @@ from calibration.design import EXCESS_PER_SQUARE_ANGLE
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
 from calibration.tracking.loss_of_lock import LossOfLock
-from calibration.tracking.report import Proposal, TrackingReport
+from calibration.tracking.report import Proposal, Rate, TrackingReport
 from calibration.tracking.rotation_filters import RotationFilters
 
 Array = NDArray[np.float64]
@@ -116,6 +116,8 @@ class PolarizationTracker:
             (1 - floor) / (floor * float(variances[-1])),
         )
         self._test = LossOfLock()
+        self._rate = Rate()
+        self._dither_rad = np.zeros(2)
         self._windows = 0
         self._is_dark = self._is_lost = False
         self._now_s = now_s
@@ -151,6 +153,7 @@ class PolarizationTracker:
             covariance = covariance + self._bank.drift_variance * waited_s * np.eye(3)
             dither, dither_rad = self._dither(members, covariance)
         setting = np.clip(self._held + dither, *self._span)
+        self._dither_rad = dither_rad
         self._windows += 1
         return Proposal(
             setting=self._named(setting),
@@ -177,6 +180,7 @@ class PolarizationTracker:
             What is known by now. After a dark window only the uncertainty has grown.
         """
         drives = self._vector(setting)
+        duration_s = max(now_s - self._now_s, 0.0)
         self._let_pass(drives, now_s)
         behind = self._behind(drives)
         n, k = clicks.by_basis()
@@ -187,6 +191,7 @@ class PolarizationTracker:
             if self._test.score < FLOOR_FREEZES_AT:
                 self._bank.learn_floor(behind, trials, errors)
             self._bank.update(behind, trials, errors)
+            self._rate.count(clicks.photons, duration_s)
         mean, q90 = self._expected_excess(behind)
         self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
         return TrackingReport(
@@ -198,6 +203,8 @@ class PolarizationTracker:
             floor=self.floor,
             drift_rad=self.drift_rad,
             dark=self._is_dark,
+            dither_qber=self._dither_qber,
+            limit_excess=self._limit_excess,
         )
 
     def posterior(self) -> RotationPosterior:
@@ -232,6 +239,8 @@ class PolarizationTracker:
             "measured": self._named(self._measured),
             "bank": self._bank.to_dict(),
             "test": self._test.sums.tolist(),
+            "rate": [self._rate.photons, self._rate.duration_s],
+            "dither_rad": self._dither_rad.tolist(),
             "windows": self._windows,
             "is_dark": self._is_dark,
             "is_lost": self._is_lost,
@@ -259,9 +268,26 @@ class PolarizationTracker:
         tracker._measured = tracker._vector(stored["measured"])
         tracker._bank = RotationFilters.from_dict(stored["bank"])
         tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
+        tracker._rate = Rate(*stored["rate"])
+        tracker._dither_rad = np.array(stored["dither_rad"], dtype=float)
         tracker._windows = stored["windows"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
         return tracker
+
+    @property
+    def _dither_qber(self) -> float:
+        """QBER that the dither of the newest setting costs; small angles."""
+        square = float(self._dither_rad @ self._dither_rad)
+        return (1 - 2 * self.floor) * square / 8
+
+    @property
+    def _limit_excess(self) -> float:
+        """Riccati-with-dither bound for small angles."""
+        if self._rate.hz == 0:
+            return 0.0
+        variance_per_photon = self._bank.drift_variance / self._rate.hz
+        with_dither = 0.75 * (4 * self.floor * variance_per_photon) ** (1 / 3)
+        return float(with_dither + 0.25 * np.sqrt(2 * variance_per_photon))
 
     @property
     def _chain(self) -> Chain:

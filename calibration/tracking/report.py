@@ -34,6 +34,9 @@ class TrackingReport:
         floor: QBER with nothing left to correct, as learnt.
         drift_rad: Drift per angle in one second, as learnt, rad.
         dark: Whether nothing was learnt because nothing arrived.
+        dither_qber: QBER that the dither alone cost in this window, part of the expected excess.
+        limit_excess: Least mean excess that any tracker could reach at the drift learnt and the
+            present rate of detections, dither included; 0 while no rate is known.
     """
 
     expected_excess: float
@@ -44,3 +47,32 @@ class TrackingReport:
     floor: float
     drift_rad: float
     dark: bool
+    dither_qber: float
+    limit_excess: float
+
+
+RATE_FADING = 0.9
+"""Per window, of the share that older windows have in the rate of detections."""
+
+
+@dataclass
+class Rate:
+    """Rate of detections, averaged over the newest windows.
+
+    Attributes:
+        photons: Detections, older ones faded.
+        duration_s: In what time, faded alike, s.
+    """
+
+    photons: float = 0.0
+    duration_s: float = 0.0
+
+    @property
+    def hz(self) -> float:
+        """Detections per second; 0 as long as there were none."""
+        return self.photons / self.duration_s if self.duration_s > 0 else 0.0
+
+    def count(self, photons: int, duration_s: float) -> None:
+        """Take in a window."""
+        self.photons = RATE_FADING * self.photons + photons
+        self.duration_s = RATE_FADING * self.duration_s + duration_s
