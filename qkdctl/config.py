@@ -229,6 +229,18 @@ class TrackingConfig(Model):
     )
     window_s: float = Field(0.2, gt=0, description="Shortest exposure of a tracking window.")
     max_realignments_per_hour: int = Field(12, ge=0)
+    recalibrate_after_s: float = Field(
+        300.0,
+        gt=0,
+        description="How long the expected excess may stay above the stage's target_excess before "
+        "the link is aligned anew, s.",
+    )
+    max_key_cost: float | None = Field(
+        None,
+        ge=1e-3,
+        le=1,
+        description="Share of the key that tracking may cost, 0 to 1; none: whatever holds best.",
+    )
 
 
 class SimulationConfig(Model):

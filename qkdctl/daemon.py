@@ -109,7 +109,7 @@ class Daemon:
             "qber": window.get("qber"),
             "qber_z": window.get("qber_z"),
             "qber_x": window.get("qber_x"),
-            "expected_excess": conductor.expected_excess,
+            **self._excess(),
             "detection_rate_hz": window.get("detection_rate_hz"),
             "light_on": self._bench.light.is_on,
             "last_run": self._last_run,
@@ -120,6 +120,8 @@ class Daemon:
             "setting": {name: self._bench.confirmed.get(name) for name in self._bench.knobs},
             "inverted": list(self._bench.inverted),
             "last_calibration": conductor.last_calibration,
+            "alarms": dict(conductor.alarms.active),
+            "tracking": None if conductor.tracking is None else conductor.tracking.status(),
         }
 
     async def instruments(self) -> Sequence[Json]:
@@ -314,14 +316,14 @@ class Daemon:
                 match event.kind:
                     case "window":
                         await self._history.add_window(event.time_s, event.data)
-                    case "alarm" | "calibration" | "inverted" | "note" | "setting":
+                    case "alarm" | "calibration" | "inverted" | "key-cost" | "note" | "setting":
                         await self._history.add_event(event.time_s, event.kind, event.data)
 
     async def _poll(self) -> None:
         """Notice instruments that vanish, and hands at the shutter, while nothing else would."""
         while True:
             await asyncio.sleep(POLL_S)
-            if self._conductor.state in {"idle", "tracking"}:
+            if self._conductor.is_watched:
                 await self._look_at_instruments()
 
     async def _look_at_instruments(self) -> None:
@@ -338,6 +340,14 @@ class Daemon:
     async def _wait_for_stop(self) -> None:
         await self._stop.wait()
         raise StopRequested
+
+    def _excess(self) -> dict[str, float | None]:
+        """Tell how far the QBER is above the best one, and how far it has to be at least."""
+        tracking = self._conductor.tracking
+        names = "expected_excess", "excess_q90", "limit_excess"
+        if tracking is None or tracking.report is None:
+            return dict.fromkeys(names)
+        return {name: getattr(tracking.report, name) for name in names}
 
     def _state(self) -> dict[str, Any]:
         return {"state": self._conductor.state, "reason": self._conductor.reason}

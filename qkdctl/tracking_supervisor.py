@@ -1,0 +1,249 @@
+"""The supervisor of trackers: one window after the other, what each tells, costs and leads to.
+
+It decides which window any tracker may learn from, keeps the budget, tells the operator what it
+sees, and gives up when holding does not go on. What follows then is the conductor's business.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from calibration.clicks import Window
+from calibration.tracking.disturbance import UNDISTURBED, Cause, Disturbances, Finding
+from calibration.tracking.report import Proposal, TrackingReport
+from qkdctl.alarms import Alarms, Publish
+from qkdctl.holding import Hold, LockLostError
+from qkdctl.receiver import PatternReceiver, Receiver
+from qkdctl.testbed import OpenTestbed
+from qkdctl.tracking_cost import KeyCost, WindowCost
+from qkdctl.tracking_patience import Patience
+
+JUMP_REMEMBERED_S = 10.0
+"""A lock that is lost so soon after the QBER jumped was lost by the jump."""
+
+
+class SideTracker(Protocol):
+    """Follows something beside the alignment from the same windows; knows no instrument.
+
+    Attributes:
+        name: What it holds, for the operator.
+    """
+
+    name: str
+
+    def propose(self, now_s: float) -> Mapping[str, float]:
+        """Return the knobs to set for the next window, if any."""
+        ...
+
+    def learn(
+        self, window: Window, in_force: Mapping[str, float], now_s: float, *, is_dark: bool
+    ) -> None:
+        """Take in a window.
+
+        Args:
+            window: Clicks by intensity, and moments of the arrivals.
+            in_force: Knobs while counting, as read back.
+            now_s: When it ended, s.
+            is_dark: Whether there was no light to learn from.
+        """
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Say how it fares: its ``state``, and figures of its own."""
+        ...
+
+
+class TrackingSupervisor:
+    """Runs the trackers of one link.
+
+    Args:
+        bench: The opened testbed.
+        hold: Holds the alignment.
+        setting: The setting in force.
+        sides: What is held beside it.
+        now: Tells seconds since the epoch.
+        alarms: Where lasting trouble is told.
+        publish: Is told the kind of an event and its data: ``tracking``, for every window.
+        may_realign: Whether another calibration may be asked for though the lock is not lost.
+
+    Attributes:
+        setting: The alignment to go back to, dither left out.
+        report: What the tracker said last; None without a model.
+        dark_since_s: Since when there has been no light, seconds since the epoch, or None.
+        cost: What tracking costs.
+    """
+
+    def __init__(
+        self,
+        bench: OpenTestbed,
+        hold: Hold,
+        setting: Mapping[str, float],
+        sides: Sequence[SideTracker],
+        now: Callable[[], float],
+        alarms: Alarms,
+        publish: Publish,
+        may_realign: Callable[[], bool],
+    ) -> None:
+        self._bench = bench
+        self._hold = hold
+        self._sides = sides
+        self._now = now
+        self._alarms = alarms
+        self._publish = publish
+        self._disturbances = _disturbances(bench.receiver)
+        self._finding = UNDISTURBED
+        self._jumped_s = -math.inf
+        tracking = bench.config.tracking
+        self._patience = Patience(
+            bench.config.alignment.target_excess,
+            tracking.recalibrate_after_s,
+            is_restrained=tracking.max_key_cost is not None,
+            may_realign=may_realign,
+            alarms=alarms,
+        )
+        self._ended_s: float | None = None
+        self._rested_s = self._window_s = 0.0
+        self.cost = KeyCost(tracking.max_key_cost)
+        self.setting: Mapping[str, float] = setting
+        self.report: TrackingReport | None = None
+        self.dark_since_s: float | None = None
+
+    async def step(self) -> None:
+        """Measure one window and act on it; then leave time for key, if the budget wants that.
+
+        Raises:
+            LockLostError: The setting no longer fits, or has not been good enough for long.
+            InstrumentError: An instrument failed.
+            CeilingError: There was too much light.
+        """
+        since_s, self._ended_s = self._ended_s, None  # unless this step gets to its end
+        proposal = self._hold.propose(self._now())
+        moves = self.cost.restrained(proposal)
+        for side in self._sides:
+            moves |= side.propose(self._now())
+        in_force = await self._bench.apply(moves) if moves else {}
+        window = await self._bench.measure_for(proposal.window_s)
+        now_s = self._now()
+        self._heed(self._disturbances.look(window), now_s)
+        self._learn(window, in_force, now_s)
+        self.setting, self._window_s = proposal.held, window.duration_s
+        self._account(window, now_s - (window.start_s if since_s is None else since_s))
+        if self.report is not None and self.dark_since_s is None:
+            self._patience.heed(self.report, now_s)
+        await self._rest(window, proposal)
+        self._ended_s = now_s
+
+    def posterior(self) -> Mapping[str, Any] | None:
+        """What is known by now; None without a model."""
+        return self._hold.posterior()
+
+    def status(self) -> dict[str, Any]:
+        """Tell what is tracked, how well and at what cost, as JSON can hold it."""
+        return {
+            "trackers": {
+                self._hold.name: {"state": self._state},
+                **{side.name: dict(side.status()) for side in self._sides},
+            },
+            "disturbance": self._finding.cause,
+            "window_s": self._window_s,
+            "drift_rad": None if self.report is None else self.report.drift_rad,
+            "dither_scale": self.cost.dither_scale,
+            **self.cost.as_dict(),
+        }
+
+    @property
+    def _state(self) -> str:
+        if self._finding.is_frozen:
+            return "frozen"
+        return "watching" if self._hold.name == "watch" else "following"
+
+    def _heed(self, finding: Finding, now_s: float) -> None:
+        """Take note of what disturbs the link; each trouble is an alarm for as long as it lasts."""
+        self._finding = finding
+        if finding.cause == "jump":
+            self._jumped_s = now_s
+        if finding.is_dark:
+            if self.dark_since_s is None:
+                self.dark_since_s = now_s
+            else:  # a single window may have been unlucky
+                self._alarms.put_up("link-dark", finding.text, "cut")
+            return
+        if self.dark_since_s is not None:
+            self._alarms.clear(
+                "link-dark", f"light is back after {now_s - self.dark_since_s:.0f} s"
+            )
+            self.dark_since_s = None
+        for name, cause in (("weak-light", "cut"), ("stray-light", "stray light")):
+            if finding.cause == cause:
+                self._alarms.put_up(name, finding.text, cause)
+            else:
+                self._alarms.clear(name, "the light is as usual")
+
+    def _learn(self, window: Window, in_force: Mapping[str, float], now_s: float) -> None:
+        is_frozen = self._finding.is_frozen
+        for side in self._sides:
+            side.learn(window, in_force, now_s, is_dark=is_frozen)
+        try:
+            self.report = self._hold.learn(window.signal, in_force, now_s, is_frozen=is_frozen)
+        except LockLostError as exc:
+            raise LockLostError(f"{self._cause(now_s)}: {exc}", self._cause(now_s)) from None
+
+    def _cause(self, now_s: float) -> Cause:
+        return "jump" if now_s - self._jumped_s <= JUMP_REMEMBERED_S else "drift"
+
+    def _account(self, window: Window, elapsed_s: float) -> None:
+        """Say what the window told and cost; in the dark there is no key that it could cost."""
+        cost = None
+        if self.dark_since_s is None:
+            cost = self.cost.account(window, self.report, elapsed_s, self._rested_s)
+        self._publish("tracking", self._told(window, cost))
+        if self.cost.is_over:
+            self._alarms.put_up(
+                "key-cost",
+                f"tracking costs {self.cost.key_cost:.2%} of the key, and tracking.max_key_cost "
+                f"allows {self.cost.budget:.2%}; no more can be saved here",
+            )
+        else:
+            self._alarms.clear("key-cost", "tracking costs no more than it may")
+
+    def _told(self, window: Window, cost: WindowCost | None) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "start_s": window.start_s,
+            "window_s": window.duration_s,
+            "photons": window.photons,
+            "state": self._state,
+            "disturbance": self._finding.cause,
+        }
+        if self.report is not None:
+            told |= {
+                "expected_excess": self.report.expected_excess,
+                "excess_q90": self.report.excess_q90,
+                "limit_excess": self.report.limit_excess,
+                "innovation": self.report.innovation,
+                "floor": self.report.floor,
+                "drift_rad": self.report.drift_rad,
+            }
+        return told if cost is None else told | cost.as_dict()
+
+    async def _rest(self, window: Window, proposal: Proposal) -> None:
+        """Leave time for key after a calibration frame, without dither; none while it is dark."""
+        self._rested_s = 0.0
+        rest_s = self.cost.rest_s(window)
+        if rest_s == 0 or self.dark_since_s is not None:
+            return
+        if any(proposal.dither_rad):
+            await self._bench.apply(proposal.held)
+        await asyncio.sleep(rest_s)
+        self._rested_s = rest_s
+
+
+def _disturbances(receiver: Receiver) -> Disturbances:
+    """Choose how disturbances are told by how windows are taken."""
+    if not isinstance(receiver, PatternReceiver):
+        return Disturbances()
+    pattern = receiver.pattern
+    signal_slots = np.count_nonzero(pattern.intensity_of_slot == 0)
+    return Disturbances(min(receiver.gate_ps / pattern.slot_ps, 1.0), signal_slots / pattern.period)
