@@ -17,6 +17,7 @@ from drivers.calibration_curve import CalibrationCurve
 from drivers.registry import Options, driver_entry
 from qkdctl.names import Name, State
 from qkdctl.pause_config import PausingConfig, WatchConfig
+from qkdctl.side_config import BiasTrackingConfig, DelayTrackingConfig, side_mistakes
 from qkdctl.signal_config import (
     AttenuationConfig,
     BiasConfig,
@@ -241,6 +242,8 @@ class TrackingConfig(Model):
         le=1,
         description="Share of the key that tracking may cost, 0 to 1; none: whatever holds best.",
     )
+    bias: BiasTrackingConfig = BiasTrackingConfig()
+    delay: DelayTrackingConfig = DelayTrackingConfig()
 
 
 class SimulationConfig(Model):
@@ -458,7 +461,8 @@ def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
         if name not in testbed.instruments
     ]
     problems += _check_alignment(testbed, where)
-    problems += [Problem(f"{where}: {key}", *rest) for key, *rest in signal_mistakes(testbed)]
+    mistakes = [*signal_mistakes(testbed), *side_mistakes(testbed)]
+    problems += [Problem(f"{where}: {key}", *rest) for key, *rest in mistakes]
     owners: dict[tuple[str, str], str] = {}
     for name, knob in testbed.knobs.items():
         other = owners.setdefault((knob.instrument, knob.channel), name)

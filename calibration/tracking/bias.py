@@ -1,0 +1,388 @@
+"""Holding an intensity modulator at its null while key is made, from vacuum and decoy slots alone.
+
+The pulses that should be empty tell how far the bias is off, but at the null they are blind to the
+direction. Every setting therefore carries a dither of 0.7 standard deviations of the phase between
+the modulator's arms, the optimum for any drift and any count rate: as the phase of an
+interferometer that error counts alone see. Decoy slots tell how much light there is, so that a loss
+on the way is not taken for a better extinction; no slot of the signal is looked at.
+
+Bound: with ``r`` counts per second of light in the empty slots at the peak, a floor ``f`` and a
+random walk of ``D`` rad^2/s, the mean excess light is at least that of
+``min_d sqrt(D / I(d)) / 4 + sin^2(d / 2)`` with the information
+``I(d) = r (sin(d) / 2)^2 / (f + sin^2(d / 2))``; for small dither ``d`` that is
+``0.75 (D f / r)^(1/3)``.
+
+The dither also changes the decoys, at first order: by ``cot(theta) d`` of their light, with
+``sin^2(theta)`` their share of the signal's, up in one window and down in the next.
+
+    tracker = BiasTracker(null, setting, limits, now_s=now)
+    while True:
+        proposal = tracker.next_setting(now)
+        ...  # set the bias, count for about proposal.window_s
+        report = tracker.update(VacuumCounts.of(window, pattern, levels, "vacuum"), setting, now)
+        if report.lost:
+            break  # look for the null anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.clicks import Window
+from calibration.extinction import SineCurve
+from calibration.folding import Pattern
+from calibration.mean_photon import SlotCounts
+from calibration.tracking.loss_of_lock import LossOfLock
+from calibration.tracking.null_filters import NullFilters
+from calibration.tracking.report import Proposal
+
+DITHER_SIGMAS = 0.7
+"""Dither, in standard deviations of the phase: the optimum is sqrt(1/2)."""
+
+LARGEST_DITHER_RAD = 0.2
+
+WINDOW_SHARE = 0.05
+"""Length of a window as a share of the time in which drift doubles the variance."""
+
+FLOOR_FREEZES_AT = 0.3
+"""Score of the test for a lost null above which the floor is no longer learnt."""
+
+LARGEST_ORDINARY_SIGMAS = 4.9
+"""Deviation of a Gaussian that is exceeded once in 10^6."""
+
+FLOOR_SIGMAS = 4.0
+
+LARGEST_EXCESS = 0.03
+"""Expected excess above which the null counts as lost: 15 dB of extinction."""
+
+Q90_SIGMAS = 1.645
+
+STEADY_RATIO = 1.5
+"""Change of the light from one window to the next below which it is taken for the dither's."""
+
+FLOOR_LIGHT = 2e5
+"""Counts of light that the floor of a calibration counts for: it may have changed since."""
+
+
+@dataclass(frozen=True)
+class VacuumCounts:
+    """What a window tells of the pulses that should be empty.
+
+    Attributes:
+        seen: Their counts in the gates.
+        light: Counts that they would hold at the modulator's peak, as the decoys tell.
+        background: Expected counts in them that are not light from Alice.
+        duration_s: Exposure, s.
+    """
+
+    seen: int
+    light: float
+    background: float
+    duration_s: float
+
+    @classmethod
+    def of(
+        cls,
+        window: Window,
+        pattern: Pattern,
+        levels: Mapping[str, float],
+        vacuum: str,
+        gate_share: float = 1.0,
+    ) -> VacuumCounts:
+        """Count the vacuum and decoy slots of a window.
+
+        Args:
+            window: Clicks by intensity.
+            pattern: What Alice sends.
+            levels: Mean photon number of each intensity.
+            vacuum: The intensity whose pulses should be empty.
+            gate_share: Share of a slot within the gate; below 1 the clicks outside tell the
+                background.
+
+        Raises:
+            ValueError: The pattern sends no such intensity, or no decoy beside it.
+        """
+        slots, names = SlotCounts.of([window], pattern, gate_share), pattern.intensity_names
+        decoys = decoys_of(pattern, vacuum)
+        lit = sum(float(slots.counts[i] - slots.background[i]) for i in map(names.index, decoys))
+        weight = sum(levels[name] * slots.shares[names.index(name)] for name in decoys)
+        number = names.index(vacuum)
+        peak = levels[pattern.signal] * slots.shares[number]
+        return cls(
+            seen=int(slots.counts[number]),
+            light=max(lit * float(peak / weight), 0.0),
+            background=float(slots.background[number]),
+            duration_s=window.duration_s,
+        )
+
+    def __add__(self, other: VacuumCounts) -> VacuumCounts:
+        return VacuumCounts(
+            self.seen + other.seen,
+            self.light + other.light,
+            self.background + other.background,
+            self.duration_s + other.duration_s,
+        )
+
+
+def decoys_of(pattern: Pattern, vacuum: str) -> tuple[str, ...]:
+    """Name the intensities between the signal and the empty one.
+
+    Raises:
+        ValueError: There are none, or the pattern does not send the empty one.
+    """
+    if vacuum not in pattern.intensity_names[1:]:
+        raise ValueError(f"the pattern sends no intensity {vacuum!r} beside the signal")
+    decoys = tuple(name for name in pattern.intensity_names[1:] if name != vacuum)
+    if not decoys:
+        raise ValueError(
+            f"the pattern sends no decoy beside {vacuum!r}: nothing but signal slots would tell "
+            "how much light there is"
+        )
+    return decoys
+
+
+@dataclass(frozen=True)
+class ModulatorNull:
+    """What is known of a modulator: where its null is, and what passes there.
+
+    Attributes:
+        null_v: Bias of the null, V.
+        null_sigma_v: Its standard error, V.
+        half_wave_v: Bias from null to peak, V.
+        half_wave_sigma: Its relative standard error.
+        floor: Share of the peak's light that passes at the null.
+    """
+
+    null_v: float
+    null_sigma_v: float
+    half_wave_v: float
+    half_wave_sigma: float
+    floor: float
+
+    def __post_init__(self) -> None:
+        if not min(self.null_sigma_v, self.half_wave_v, self.half_wave_sigma, self.floor) > 0:
+            raise ValueError("half-wave voltage, floor and standard errors must be positive")
+
+    @classmethod
+    def of(cls, curve: SineCurve, half_wave_sigma: float) -> ModulatorNull:
+        """Take what a fitted curve tells; the fit gives no error of its half-wave voltage."""
+        floor = max(curve.floor_hz / curve.depth_hz, 1e-7)
+        sigma_v, half_wave_v = curve.null_sigma_v, curve.half_wave_v
+        return cls(curve.null_v, sigma_v, half_wave_v, half_wave_sigma, floor)
+
+
+@dataclass(frozen=True)
+class BiasReport:
+    """What a window told. Light is given as a share of that at the modulator's peak.
+
+    Attributes:
+        expected_excess: Expected light in the empty pulses above the floor, dither included.
+        excess_q90: Bound on it that holds with a probability of 90 %.
+        innovation: Evidence that the null is lost, as a share of what is demanded.
+        lost: Whether it is lost; stays so.
+        floor: Light in them at the null, as learnt.
+        drift_v: Drift of the null in one second, as learnt, V.
+        dark: Whether nothing was learnt because nothing arrived.
+    """
+
+    expected_excess: float
+    excess_q90: float
+    innovation: float
+    lost: bool
+    floor: float
+    drift_v: float
+    dark: bool
+
+
+class BiasTracker:
+    """Follows the null of an intensity modulator; knows a bias and counts, nothing else.
+
+    Args:
+        null: What the bias stage learnt.
+        setting: Setting in force, by the name of the bias's knob.
+        limits: Lowest and highest bias, V, by its name.
+        now_s: Time, s, of any clock that does not jump.
+        drift_v: Guess of the null's drift in one second, V; the bank follows the data from there.
+        window_s: Shortest and longest window to propose, s.
+
+    Raises:
+        KeyError: The setting lacks the knob.
+        ValueError: There is not one knob.
+    """
+
+    def __init__(
+        self,
+        null: ModulatorNull,
+        setting: Mapping[str, float],
+        limits: Mapping[str, tuple[float, float]],
+        *,
+        now_s: float,
+        drift_v: float = 0.002,
+        window_s: tuple[float, float] = (0.2, 60.0),
+    ) -> None:
+        if len(limits) != 1:
+            raise ValueError(f"a modulator has one bias, not {len(limits)}")
+        ((self._name, self._limits),) = limits.items()
+        self._null = null
+        self._window_s = window_s
+        self._rad_per_v = np.pi / null.half_wave_v
+        self._held_v = float(setting[self._name])
+        off_v = self._held_v - null.null_v
+        variance = null.null_sigma_v**2 + (null.half_wave_sigma * off_v) ** 2
+        self._filters = NullFilters.around(
+            drift_v * self._rad_per_v, variance * self._rad_per_v**2, null.floor, FLOOR_LIGHT
+        )
+        self._test = LossOfLock()
+        self._windows = 0
+        self._light_hz: float | None = None
+        self._is_dark = self._is_lost = False
+        self._now_s = now_s
+
+    def next_setting(self, now_s: float) -> Proposal:
+        """Choose the bias of the next window: the null as expected, plus dither.
+
+        A null that leaves the limits is given up for the one a period of twice the half-wave
+        voltage away. While dark or lost, the bias is held without dither.
+
+        Args:
+            now_s: Time at which the window will start, s.
+        """
+        waited_s, dither_rad = max(now_s - self._now_s, 0.0), 0.0
+        if not (self._is_dark or self._is_lost):
+            phase, variance = self._filters.mixture()
+            variance += self._filters.bank.drift_variance * waited_s
+            dither_rad = self._dither(variance)
+            self._hold(self._null.null_v - phase / self._rad_per_v, abs(dither_rad))
+        _, variance = self._filters.mixture()
+        bias_v = float(np.clip(self._held_v + dither_rad / self._rad_per_v, *self._limits))
+        self._windows += 1
+        return Proposal(
+            setting={self._name: bias_v},
+            held={self._name: self._held_v},
+            dither_rad=(dither_rad,),
+            window_s=self._advised_window_s(variance),
+        )
+
+    def update(
+        self,
+        counts: VacuumCounts,
+        setting: Mapping[str, float],
+        now_s: float,
+        *,
+        dark: bool = False,
+    ) -> BiasReport:
+        """Learn from one window.
+
+        Args:
+            counts: Counts of the window.
+            setting: What was in force while counting, as read back, by the name of the knob.
+            now_s: Time at which the window ended, s.
+            dark: Whether what arrived is not light; a window without light in the decoys is dark
+                in any case.
+
+        Returns:
+            What is known by now. After a dark window only the uncertainty has grown.
+        """
+        self._filters.predict(max(now_s - self._now_s, 0.0))
+        self._now_s = now_s
+        turned = self._turned(float(setting[self._name]))
+        self._is_dark = dark or counts.light <= 0
+        if self._is_dark:
+            self._light_hz = None
+        else:
+            self._judge(turned, counts)
+            learnt = turned, float(counts.seen), self._steady_light(counts), counts.background
+            if self._test.score < FLOOR_FREEZES_AT:
+                self._filters.learn_floor(*learnt)
+            self._filters.update(*learnt)
+        mean, q90 = self._expected_excess(turned)
+        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
+        return BiasReport(
+            expected_excess=mean,
+            excess_q90=q90,
+            innovation=self._test.score,
+            lost=self._is_lost,
+            floor=self._filters.mean_floor()[0],
+            drift_v=self.drift_v,
+            dark=self._is_dark,
+        )
+
+    @property
+    def drift_v(self) -> float:
+        """Drift of the null in one second, as learnt, V."""
+        return float(np.sqrt(self._filters.bank.drift_variance) / self._rad_per_v)
+
+    def null(self) -> ModulatorNull:
+        """Give what is known by now, for the next tracker: the null that is held."""
+        phase, variance = self._filters.mixture()
+        null_v = self._null.null_v - phase / self._rad_per_v
+        period_v = 2 * self._null.half_wave_v
+        null_v += period_v * round((self._held_v - null_v) / period_v)
+        return ModulatorNull(
+            null_v,
+            float(np.sqrt(variance)) / self._rad_per_v,
+            self._null.half_wave_v,
+            self._null.half_wave_sigma,
+            self._filters.mean_floor()[0],
+        )
+
+    def _turned(self, bias_v: float) -> float:
+        """Return the phase that a bias adds to that at the null of the calibration, rad."""
+        return float(self._rad_per_v * (bias_v - self._null.null_v))
+
+    def _hold(self, null_v: float, room_rad: float) -> None:
+        """Go to the null nearest to the bias held, within limits and with room for dither."""
+        period_v, room_v = 2 * self._null.half_wave_v, room_rad / self._rad_per_v
+        low_v, high_v = self._limits[0] + room_v, self._limits[1] - room_v
+        first, last = (np.array([low_v, high_v]) - null_v) / period_v
+        nulls = null_v + period_v * np.arange(np.ceil(first), np.floor(last) + 1)
+        if nulls.size:
+            held_v = float(nulls[np.argmin(np.abs(nulls - self._held_v))])
+        else:
+            nearest_v = null_v + period_v * round((self._held_v - null_v) / period_v)
+            held_v = float(np.clip(nearest_v, *self._limits))
+        moved_rad = self._rad_per_v * (held_v - self._held_v)
+        self._filters.predict(0.0, (self._null.half_wave_sigma * moved_rad) ** 2)
+        self._held_v = held_v
+
+    def _dither(self, variance: float) -> float:
+        """Return the phase to step aside, to the other side than in the window before."""
+        side = (-1.0) ** self._windows
+        return float(side * min(DITHER_SIGMAS * np.sqrt(variance), LARGEST_DITHER_RAD))
+
+    def _advised_window_s(self, variance: float) -> float:
+        advised_s = WINDOW_SHARE * variance / self._filters.bank.drift_variance
+        return float(np.clip(advised_s, *self._window_s))
+
+    def _steady_light(self, counts: VacuumCounts) -> float:
+        """Return the light without what the dither makes of the decoys: mean of both sides."""
+        own_hz, last_hz = counts.light / counts.duration_s, self._light_hz
+        self._light_hz = own_hz
+        if last_hz is None or not 1 / STEADY_RATIO < own_hz / last_hz < STEADY_RATIO:
+            return counts.light
+        return 0.5 * (own_hz + last_hz) * counts.duration_s
+
+    def _judge(self, turned: float, counts: VacuumCounts) -> None:
+        """Test whether the counts exceed what the filters and noise explain."""
+        phase, variance = self._filters.mixture()
+        floor, unsure = self._filters.mean_floor()
+        farthest = _off(phase + turned) + LARGEST_ORDINARY_SIGMAS * float(np.sqrt(variance))
+        limit = floor + FLOOR_SIGMAS * unsure + np.sin(min(farthest, np.pi) / 2) ** 2
+        limit += counts.background / counts.light
+        self._test.update(max(counts.light, counts.seen), counts.seen, float(limit))
+
+    def _expected_excess(self, turned: float) -> tuple[float, float]:
+        """Give mean and 90 % quantile of the excess at a bias."""
+        phase, variance = self._filters.mixture()
+        off = _off(phase + turned)
+        mean = 0.5 * (1 - np.exp(-0.5 * variance) * np.cos(off))
+        farthest = min(off + Q90_SIGMAS * float(np.sqrt(variance)), np.pi)
+        return float(mean), float(np.sin(farthest / 2) ** 2)
+
+
+def _off(phase: float) -> float:
+    """Return the distance of a phase from zero, around the circle, rad."""
+    return float(abs(np.angle(np.exp(1j * phase))))
