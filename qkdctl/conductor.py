@@ -268,9 +268,9 @@ class Conductor:
 
     async def _calibrate(self, request: CalibrationRequest) -> None:
         """Run the stages of a request; then track, or go back to what was intended before."""
-        self._forget_supervisor()
         self._following = self._after_calibration()
         try:
+            await self._end_tracking()
             await self._signal.restore_after_rest()
             for name in request.stages:
                 self._doing = f"{name} ({request.origin})"
@@ -397,7 +397,6 @@ class Conductor:
                 self._bench,
                 hold_for(config, setting, posterior, limits, self._now()),
                 setting,
-                (),
                 self._now,
                 self.alarms,
                 self._publish,
@@ -409,6 +408,17 @@ class Conductor:
         """End the trackers, and what they complained of: the link is about to change."""
         self._supervisor = None
         self.alarms.clear_all("tracking ended")
+
+    async def _end_tracking(self) -> None:
+        """End the trackers; the knobs stay where they are, but for what still dithers.
+
+        Raises:
+            InstrumentError: An instrument failed.
+        """
+        supervisor = self._supervisor
+        self._forget_supervisor()
+        if supervisor is not None:
+            await supervisor.settle()
 
     async def _follow(self, supervisor: TrackingSupervisor) -> None:
         """Hold, and remember from time to time where the setting has gone."""
@@ -424,6 +434,8 @@ class Conductor:
             if self._now() - remembered_s >= REMEMBER_EVERY_S:
                 remembered_s = self._now()
                 await self._aligner.keep(supervisor.setting, supervisor.posterior())
+                for stage, held in supervisor.held_beside.items():
+                    await self._signal.keep_moved(stage, held)
                 self._publish("key-cost", supervisor.cost.as_dict())
 
     async def _tell_darkness(self, dark_s: float) -> None:
@@ -443,7 +455,7 @@ class Conductor:
         self._realignments.append(self._now())
         alarm = {"name": "loss-of-lock", "text": str(lost), "cause": lost.cause}
         self._publish("alarm", alarm)
-        stage = self._bench.config.aligning_stage
+        stage = lost.stage or self._bench.config.aligning_stage
         request = self._request((stage,), f"loss of lock: {lost}")
         self.calibration = request
         return partial(self._calibrate, request)

@@ -26,15 +26,17 @@ Limits = Mapping[str, tuple[float, float]]
 
 
 class LockLostError(Exception):
-    """The setting no longer fits the fibre; the text says how that showed.
+    """The setting no longer fits the link; the text says how that showed.
 
     Attributes:
         cause: What brought it about, as far as that is known.
+        stage: The stage that is to be run anew; None for the one that aligns.
     """
 
-    def __init__(self, text: str, cause: Cause = "drift") -> None:
+    def __init__(self, text: str, cause: Cause = "drift", stage: str | None = None) -> None:
         super().__init__(text)
         self.cause: Cause = cause
+        self.stage = stage
 
 
 class Hold(Protocol):

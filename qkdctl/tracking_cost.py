@@ -19,10 +19,10 @@ CORRECTION = 1.16
 MEMORY_S = 600.0
 """Time over which costs are averaged, s."""
 
-KNOWN_AFTER_S = 60.0
+KNOWN_AFTER_S = 120.0
 """Time after which the averages say something, s."""
 
-TOLERANCE = 1.1
+TOLERANCE = 1.2
 """Factor on the budget: times and shares of dither are not exact."""
 
 LEAST_DITHER = 0.3
@@ -114,17 +114,16 @@ class KeyCost:
             rested_s: Part of that without dither, s.
         """
         looked_at = _looked_at_share(window, elapsed_s)
-        left = max(1 - looked_at, 0.0)
-        dithered_s = max(elapsed_s - rested_s, 0.0)
         dither_qber = loss = 0.0
-        if report is not None and elapsed_s > 0:
-            full = report.dither_qber * dithered_s / elapsed_s
+        if report is not None:
+            full = report.dither_qber * _dithered_share(window, elapsed_s, rested_s)
             qber = min(report.floor + report.expected_excess, 0.5)
             dither_qber = full * self.dither_scale**2  # QBER grows with the square of the angle
             loss = key_lost(qber, dither_qber)
             if window.disclosure != "calibration":
                 self._scale_dither(key_lost(qber, full), looked_at)
-        cost = WindowCost(_not_key(window), looked_at, dither_qber, looked_at + left * loss)
+        key_cost = looked_at + (1 - looked_at) * loss
+        cost = WindowCost(_not_key(window), looked_at, dither_qber, key_cost)
         self._average(cost, elapsed_s)
         return cost
 
@@ -165,6 +164,12 @@ def _not_key(window: Window) -> int:
             return window.signal.photons
         case "mismatched":
             return 0
+
+
+def _dithered_share(window: Window, elapsed_s: float, rested_s: float) -> float:
+    """Return the share of the time for key in which the dither was in force."""
+    key_s = elapsed_s - (window.duration_s if window.disclosure == "calibration" else 0.0)
+    return min(max(1 - rested_s / key_s, 0.0), 1.0) if key_s > 0 else 0.0
 
 
 def _looked_at_share(window: Window, elapsed_s: float) -> float:

@@ -6,8 +6,9 @@ sees, and gives up when holding does not go on. What follows then is the conduct
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,43 +18,13 @@ from calibration.tracking.report import Proposal, TrackingReport
 from qkdctl.alarms import Alarms, Publish
 from qkdctl.holding import Hold, LockLostError
 from qkdctl.receiver import PatternReceiver, Receiver
+from qkdctl.side_tracking import SideReport, SideTracking
 from qkdctl.testbed import OpenTestbed
 from qkdctl.tracking_cost import KeyCost, WindowCost
 from qkdctl.tracking_patience import Patience
 
 JUMP_REMEMBERED_S = 10.0
 """A lock that is lost so soon after the QBER jumped was lost by the jump."""
-
-
-class SideTracker(Protocol):
-    """Follows something beside the alignment from the same windows; knows no instrument.
-
-    Attributes:
-        name: What it holds, for the operator.
-    """
-
-    name: str
-
-    def propose(self, now_s: float) -> Mapping[str, float]:
-        """Return the knobs to set for the next window, if any."""
-        ...
-
-    def learn(
-        self, window: Window, in_force: Mapping[str, float], now_s: float, *, is_dark: bool
-    ) -> None:
-        """Take in a window.
-
-        Args:
-            window: Clicks by intensity, and moments of the arrivals.
-            in_force: Knobs while counting, as read back.
-            now_s: When it ended, s.
-            is_dark: Whether there was no light to learn from.
-        """
-        ...
-
-    def status(self) -> Mapping[str, Any]:
-        """Say how it fares: its ``state``, and figures of its own."""
-        ...
 
 
 class TrackingSupervisor:
@@ -63,7 +34,6 @@ class TrackingSupervisor:
         bench: The opened testbed.
         hold: Holds the alignment.
         setting: The setting in force.
-        sides: What is held beside it.
         now: Tells seconds since the epoch.
         alarms: Where lasting trouble is told.
         publish: Is told the kind of an event and its data: ``tracking``, for every window.
@@ -81,7 +51,6 @@ class TrackingSupervisor:
         bench: OpenTestbed,
         hold: Hold,
         setting: Mapping[str, float],
-        sides: Sequence[SideTracker],
         now: Callable[[], float],
         alarms: Alarms,
         publish: Publish,
@@ -89,10 +58,12 @@ class TrackingSupervisor:
     ) -> None:
         self._bench = bench
         self._hold = hold
-        self._sides = sides
+        self._sides = SideTracking(bench, now)
+        self._side_reports: list[SideReport] = []
         self._now = now
         self._alarms = alarms
         self._publish = publish
+        self._may_realign = may_realign
         self._disturbances = _disturbances(bench.receiver)
         self._finding = UNDISTURBED
         self._jumped_s = -math.inf
@@ -122,8 +93,6 @@ class TrackingSupervisor:
         since_s, self._ended_s = self._ended_s, None  # unless this step gets to its end
         proposal = self._hold.propose(self._now())
         moves = self.cost.restrained(proposal)
-        for side in self._sides:
-            moves |= side.propose(self._now())
         in_force = await self._bench.apply(moves) if moves else {}
         window = await self._bench.measure_for(proposal.window_s)
         now_s = self._now()
@@ -133,8 +102,22 @@ class TrackingSupervisor:
         self._account(window, now_s - (window.start_s if since_s is None else since_s))
         if self.report is not None and self.dark_since_s is None:
             self._patience.heed(self.report, now_s)
+        await self._follow_sides(window)
         await self._rest(window, proposal)
         self._ended_s = now_s
+
+    async def settle(self) -> None:
+        """Take the dither of what is held beside the alignment away.
+
+        Raises:
+            InstrumentError: An instrument failed.
+        """
+        await self._sides.settle()
+
+    @property
+    def held_beside(self) -> Mapping[str, Mapping[str, float]]:
+        """What is held beside the alignment, dither left out, by stage."""
+        return self._sides.held()
 
     def posterior(self) -> Mapping[str, Any] | None:
         """What is known by now; None without a model."""
@@ -145,7 +128,7 @@ class TrackingSupervisor:
         return {
             "trackers": {
                 self._hold.name: {"state": self._state},
-                **{side.name: dict(side.status()) for side in self._sides},
+                **{each.stage: self._side_status(each) for each in self._side_reports},
             },
             "disturbance": self._finding.cause,
             "window_s": self._window_s,
@@ -184,12 +167,27 @@ class TrackingSupervisor:
 
     def _learn(self, window: Window, in_force: Mapping[str, float], now_s: float) -> None:
         is_frozen = self._finding.is_frozen
-        for side in self._sides:
-            side.learn(window, in_force, now_s, is_dark=is_frozen)
         try:
             self.report = self._hold.learn(window.signal, in_force, now_s, is_frozen=is_frozen)
         except LockLostError as exc:
             raise LockLostError(f"{self._cause(now_s)}: {exc}", self._cause(now_s)) from None
+
+    async def _follow_sides(self, window: Window) -> None:
+        """Let what is held beside the alignment learn, unless the window is of no use."""
+        if self._finding.is_frozen:
+            window = replace(window, flags=window.flags | {"dark"})
+        self._side_reports = await self._sides.follow(window)
+        for report in self._side_reports:
+            if report.lost is None:
+                continue
+            text = f"{report.stage}: {report.lost}"
+            if self._may_realign():
+                raise LockLostError(text, stage=report.stage)
+            self._alarms.put_up(f"{report.stage}-lost", f"{text}; calibrated too often to go on")
+
+    def _side_status(self, report: SideReport) -> dict[str, Any]:
+        state = "frozen" if self._finding.is_frozen else "following"
+        return {"state": state if report.lost is None else "lost", **report.figures}
 
     def _cause(self, now_s: float) -> Cause:
         return "jump" if now_s - self._jumped_s <= JUMP_REMEMBERED_S else "drift"
