@@ -173,7 +173,13 @@ class TrackingSupervisor:
             raise LockLostError(f"{self._cause(now_s)}: {exc}", self._cause(now_s)) from None
 
     async def _follow_sides(self, window: Window) -> None:
-        """Let what is held beside the alignment learn, unless the window is of no use."""
+        """Let what is held beside the alignment learn, unless the window is of no use.
+
+        Light that has left the gates of a detector looks like a cut here, and not to the tracker of
+        delays; so that one is shown the dark too.
+        """
+        if self._finding.cause == "stray light":
+            return
         if self._finding.is_frozen:
             window = replace(window, flags=window.flags | {"dark"})
         self._side_reports = await self._sides.follow(window)
