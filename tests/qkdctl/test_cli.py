@@ -128,7 +128,7 @@ def test_status_tells_what_is_held_and_at_what_cost(at: Any, held: dict[str, Any
 
     told = run("status").stdout
 
-    assert "limit       0.015 pp, 1.3 times" in told
+    assert "  limit      0.015 pp, 1.3 times" in told
     assert "polarization frozen, delay frozen (stray light)" in told
     assert "4.85 % of the key of 5.00 % allowed" in told
     assert "stray-light: QBER 7.00%" in told
