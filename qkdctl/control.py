@@ -67,12 +67,15 @@ class ControlServer:
 
     A request is carried out to its end even when its client goes away; only a subscription ends
     with its client. Nothing that a client sends ends the server.
+
+    Attributes:
+        path: Where the socket is, or shall be.
     """
 
     def __init__(self, path: Path, operations: Operations) -> None:
         """Args: where the socket shall be, and what carries the verbs out."""
         self._operations = operations
-        self._path = path
+        self.path = path
         self._socket: ControlSocket | None = None
         self._clients = 0
         self._jobs: set[Job] = set()
@@ -89,7 +92,7 @@ class ControlServer:
             ControlSocketError: The socket cannot be made.
         """
         if self._socket is None:
-            self._socket = ControlSocket(self._path)
+            self._socket = ControlSocket(self.path)
 
     def release(self) -> None:
         """Remove the socket; safe to repeat."""

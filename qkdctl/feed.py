@@ -31,7 +31,14 @@ Time = Annotated[float, Field(ge=0, le=1e11)]
 Origin = Literal["calibration", "mismatched", "sampled", "error-correction"]
 
 Reason = Literal[
-    "too-long", "not-json", "key-bits", "malformed", "duplicate", "too-late", "in-the-future"
+    "too-long",
+    "not-json",
+    "key-bits",
+    "malformed",
+    "pooled",
+    "duplicate",
+    "too-late",
+    "in-the-future",
 ]
 """Why a line is refused."""
 
@@ -145,6 +152,11 @@ class FeedMessage(Part):
     def end_s(self) -> float:
         """End of the window by the stack's clock, s."""
         return self.start_s + self.duration_s
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the errors of both bases are told together only."""
+        return self.bases is not None and self.bases.both is not None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -45,6 +45,10 @@ class FeedConfig(BaseModel):
         ge=0,
         description="Counts per second of a message while no light arrives; no more is dark.",
     )
+    pooled: bool = Field(
+        False,
+        description="Take errors of both bases together; the setting is then watched, not tracked.",
+    )
     alice_state: str | None = Field(
         None,
         min_length=1,

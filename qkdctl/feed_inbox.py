@@ -44,7 +44,7 @@ class FeedInbox:
         now: Tells seconds since the epoch.
 
     Attributes:
-        on_refusal: Is told of refusals, at most once a second for each kind.
+        on_event: Is told what an operator should know: refusals at most once a second each kind.
         on_message: Is shown every accepted message and when it came.
         latest: The newest window, or None.
     """
@@ -65,7 +65,7 @@ class FeedInbox:
         self._heard_s: float | None = None
         self._delay_s = 0.0
         self.latest: FeedWindow | None = None
-        self.on_refusal: Callable[[Mapping[str, Any]], None] = lambda refusal: None
+        self.on_event: Callable[[Mapping[str, Any]], None] = lambda event: None
         self.on_message: Callable[[FeedMessage, float], None] = lambda message, arrived_s: None
 
     def post(self, line: bytes) -> dict[str, Any]:
@@ -128,6 +128,12 @@ class FeedInbox:
         }
 
     def _take(self, message: FeedMessage, now_s: float) -> None:
+        if message.is_pooled and not self.config.pooled:
+            text = (
+                "errors of both bases together tell no tracker where to go: post Z and X, or set "
+                "feed.pooled = true to have the setting watched"
+            )
+            raise FeedError("pooled", text, message.sequence)
         start_s = self._clock.start_s(message, now_s)
         window = FeedWindow(message, start_s, self._setting(message, start_s))
         self._check_time(window, now_s)
@@ -179,5 +185,5 @@ class FeedInbox:
         if self._now() - told.at_s < TOLD_EVERY_S:
             return
         log.warning("feed: %s (%d refused)", error, told.untold)
-        self.on_refusal({"reason": error.reason, "text": str(error), "refused": told.untold})
+        self.on_event({"reason": error.reason, "text": str(error), "refused": told.untold})
         told.at_s, told.untold = self._now(), 0

@@ -51,11 +51,6 @@ class FeedWindow:
         """End of the window by the daemon's clock, s."""
         return self.start_s + self.message.duration_s
 
-    @property
-    def is_pooled(self) -> bool:
-        """Whether both bases are told together only."""
-        return self.message.bases is not None and self.message.bases.both is not None
-
 
 def table_of(message: FeedMessage) -> NDArray[np.int64]:
     """Give the counts by bit, sent state by detector, shape ``(4, 4)``.
@@ -96,7 +91,7 @@ def window_of(
         counts = table_of(message)
         table += counts if message.counts is not None else exchanged(counts, inverted)
     duration_s = sum(message.duration_s for message in messages)
-    flags = {POOLED for each in windows if each.is_pooled}
+    flags = {POOLED for message in messages if message.is_pooled}
     if poisson(dark_rate_hz * duration_s).sf(table.sum() - 1) > DARK_SIGNIFICANCE:
         flags.add("dark")
     return Window(

@@ -75,15 +75,17 @@ class Track:
         """Set what the tracker proposes, measure, let it learn."""
         proposal = self._tracker.next_setting(self._now())
         in_force = await self._bench.apply(proposal.setting)
-        window = await self._bench.measure_for(proposal.window_s)
-        is_dark = "dark" in window.flags
-        report = self._tracker.update(window.signal, in_force, self._now(), dark=is_dark)
-        if report.lost:
-            raise LockLostError(
-                f"QBER {window.signal.qber.value:.2%} where "
-                f"{report.floor + report.expected_excess:.2%} was expected"
-            )
-        return HoldReport(proposal.held, report.expected_excess)
+        expected_excess = None
+        for held in await self._bench.measure_held(in_force, proposal.window_s):
+            clicks, is_dark = held.window.signal, "dark" in held.window.flags
+            report = self._tracker.update(clicks, held.setting, held.end_s, dark=is_dark)
+            if report.lost:
+                raise LockLostError(
+                    f"QBER {clicks.qber.value:.2%} where "
+                    f"{report.floor + report.expected_excess:.2%} was expected"
+                )
+            expected_excess = report.expected_excess
+        return HoldReport(proposal.held, expected_excess)
 
     def posterior(self) -> Mapping[str, Any]:
         """What the tracker knows by now."""
@@ -119,13 +121,14 @@ class Watch:
 
     async def step(self) -> HoldReport:
         """Measure one window; the first ones make up the reference."""
-        window = await self._bench.measure_for(self._bench.config.tracking.window_s)
-        sifted, errors = window.signal.sifted, window.signal.errors
-        if self._sifted < REFERENCE_SIFTED:
-            self._sifted += sifted
-            self._errors += errors
-        else:
-            self._compare(sifted, errors)
+        window_s = self._bench.config.tracking.window_s
+        for held in await self._bench.measure_held(self._setting, window_s):
+            sifted, errors = held.window.signal.sifted, held.window.signal.errors
+            if self._sifted < REFERENCE_SIFTED:
+                self._sifted += sifted
+                self._errors += errors
+            else:
+                self._compare(sifted, errors)
         return HoldReport(self._setting, None)
 
     def posterior(self) -> None:
@@ -149,7 +152,7 @@ def hold_for(
     now: Callable[[], float],
 ) -> Hold:
     """Choose how to hold: with the model where there is one, else by watching."""
-    if posterior is None:
+    if posterior is None or bench.config.feed.pooled:
         return Watch(bench, setting)
     try:
         return Track(bench, setting, posterior, now)

@@ -262,6 +262,20 @@ class Progress(Result):
     note: str | None = None
 
 
+class FeedCounts(Result):
+    """What has become of the windows that the QKD stack posted."""
+
+    accepted: int
+    refused: dict[str, int] = Field(description="By reason.")
+    missing: int = Field(description="Numbers that never came, or came too late.")
+    reordered: int = Field(description="Those that came out of order, and were put in order.")
+    restarts: int = Field(description="How often a stream of numbers began anew.")
+    dropped: int = Field(description="Oldest ones lost because nobody used them.")
+    mixed: int = Field(description="Those during which the setting changed: tracking leaves them.")
+    heard_s: float | None = Field(description="When the newest came, seconds since the epoch.")
+    delay_s: float | None = Field(description="From the end of a window until it came, s.")
+
+
 class Status(Result):
     """The link at a glance."""
 
@@ -282,6 +296,7 @@ class Status(Result):
     setting: dict[str, float | None]
     inverted: list[Basis] = Field(default_factory=list, description=INVERTED)
     last_calibration: dict[str, JsonValue] | None
+    feed: FeedCounts | None = Field(None, description="Null where the stack posts nothing.")
 
 
 class InstrumentStatus(Result):
