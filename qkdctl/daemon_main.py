@@ -20,9 +20,9 @@ from qkdctl.control_socket import ControlSocketError
 from qkdctl.daemon import Daemon, Serve
 from qkdctl.events import EventBus
 from qkdctl.feed_record import FeedRecord
-from qkdctl.feed_socket import FeedServer, feed_path
+from qkdctl.feed_socket import FeedServer
 from qkdctl.history import History, HistoryError
-from qkdctl.paths import UnsafeDirectoryError, socket_path, state_directory
+from qkdctl.paths import UnsafeDirectoryError, feed_path, socket_path, state_directory
 from qkdctl.simulate import serve_simulated
 from qkdctl.testbed import OpenTestbed, UnsafeError
 
@@ -131,7 +131,7 @@ def _feed(bench: OpenTestbed, control: Path, stack: AsyncExitStack) -> list[tupl
         record = FeedRecord(config.record, config.record_megabytes, config.record_files)
         stack.callback(record.close)
         bench.feed.on_message = record.add
-    server = FeedServer(feed_path(control, config.socket), bench.feed)
+    server = FeedServer(config.socket or feed_path(control), bench.feed)
     return [("feed", server.serve)]
 
 

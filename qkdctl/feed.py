@@ -44,8 +44,9 @@ Reason = Literal[
 
 _KEY_WORDS = frozenset({"bit", "bits", "key", "keys", "secret", "seed", "parity", "syndrome"})
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,31}$")
-_DIGITS = re.compile(r"(0[xb])?[0-9A-Fa-f+/=_-]{8,}$")
-"""Text that may stand for bits: binary, hexadecimal, base64 without its other letters."""
+_DIGITS = re.compile(r"(0[xb])?[0-9A-Fa-f]{8,}$")
+_ENCODED = re.compile(r"[0-9A-Za-z+/=_-]{16,}$")
+"""Text that may stand for bits: binary or hexadecimal digits, base64."""
 
 LONGEST_PLAIN_TEXT = 40
 FEWEST_BITS = 8
@@ -209,7 +210,8 @@ def looks_like_bits(name: str, value: object) -> bool:
         return True
     match value:
         case str():
-            return bool(_DIGITS.match(value)) or len(value) > LONGEST_PLAIN_TEXT
+            is_encoded = _DIGITS.match(value) or _ENCODED.match(value)
+            return bool(is_encoded) or len(value) > LONGEST_PLAIN_TEXT
         case list():
             return len(value) >= FEWEST_BITS and all(
                 isinstance(each, bool | int) and each in (0, 1) for each in value

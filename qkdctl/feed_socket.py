@@ -27,13 +27,6 @@ MAX_UNREAD = 1 << 16
 FLUSH_S = 1.0
 """How long a client may take to read its last answers."""
 
-SUFFIX = ".feed"
-
-
-def feed_path(control: Path, chosen: Path | None) -> Path:
-    """Return where the socket of the feed is: as the testbed file says, or beside the other one."""
-    return chosen or control.with_suffix(SUFFIX)
-
 
 class RateLimit:
     """A token bucket: whoever is faster is made to wait.
