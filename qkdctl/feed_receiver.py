@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 
 from calibration.clicks import Window
 from calibration.inversion import NOTHING, Inverted
-from qkdctl.feed_inbox import FeedInbox
+from qkdctl.feed_inbox import LEAST_SHARE, FeedInbox
 from qkdctl.feed_windows import FeedWindow, stale_window, window_of
 from qkdctl.receiver import HeldWindow
 from qkdctl.settings_in_force import SettingsInForce
 
-BORDER_SHARE = 0.05
+BORDER_SHARE = 1 - LEAST_SHARE
 """How far into a window, as a share of it, a setting may come into force and still count for it."""
+
+WINDOWS_PER_SPOILT = 2
+"""Windows for which a setting is held at least, for each one that its change has spoilt."""
 
 
 class FeedReceiver:
@@ -122,7 +125,8 @@ class FeedReceiver:
         window_s = latest.duration_s
         passed = (begun_s - latest.end_s) / window_s
         first = math.ceil(passed - BORDER_SHARE)
-        lasting = max(math.ceil(duration_s / window_s - BORDER_SHARE), 1)
+        least = WINDOWS_PER_SPOILT if first > passed else 1
+        lasting = max(math.ceil(duration_s / window_s - BORDER_SHARE), least)
         return latest.end_s + (first + lasting) * window_s
 
     def _tell(self, *, is_silent: bool) -> None:

@@ -130,7 +130,7 @@ def replay(
                 origin_s = came_s if origin_s is None else origin_s
                 due_s = begun_s + (came_s - origin_s) / speed
                 sleep(max(due_s - clock(), 0.0))
-                connection.sendall(message_line(moved(message, came_s, clock(), speed)))
+                connection.sendall(message_line(moved(message, came_s, due_s, speed)))
                 posted.count(_answer(answers.readline()))
     except OSError as exc:
         raise FeedRefusedError(f"{feed}: {exc.strerror or exc}; is the daemon running?") from exc
