@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -54,6 +55,8 @@ class Daemon:
         self._last_run: str | None = None
         bench.on_window = self._show_window
         bench.on_inverted = self._show_inverted
+        if bench.feed is not None:
+            bench.feed.on_event = partial(self._publish, "feed")
 
     async def run(self, *services: tuple[str, Serve]) -> None:
         """Open the bench, serve until asked to stop, leave the bench safe on every way out.
@@ -122,6 +125,7 @@ class Daemon:
             "last_calibration": conductor.last_calibration,
             "alarms": dict(conductor.alarms.active),
             "tracking": None if conductor.tracking is None else conductor.tracking.status(),
+            "feed": None if self._bench.feed is None else self._bench.feed.counts(),
         }
 
     async def instruments(self) -> Sequence[Json]:

@@ -176,7 +176,7 @@ def hold_for(
     now_s: float,
 ) -> Hold:
     """Choose how to hold: with the model where there is one, else by watching."""
-    if posterior is None:
+    if posterior is None or config.feed.pooled:
         return Watch(config, setting)
     try:
         return Track(config, setting, posterior, limits, now_s)

@@ -1,8 +1,9 @@
 """What tracking costs in key, window by window, and how a budget for it is kept.
 
 Two things cost key. Counts that are looked at are no key: all of a calibration frame, the sampled
-ones of a window of key, none of those in mismatched bases. And a dither that is in force while key
-is made adds QBER, which error correction and privacy amplification take from the key.
+ones of a window of key, none of those in mismatched bases or told by error correction. And a dither
+that is in force while key is made adds QBER, which costs key in error correction and in privacy
+amplification.
 """
 
 import math
@@ -162,7 +163,7 @@ def _not_key(window: Window) -> int:
             return window.photons
         case "sampled":
             return window.signal.photons
-        case "mismatched":
+        case "mismatched" | "error-correction":
             return 0
 
 
@@ -178,5 +179,5 @@ def _looked_at_share(window: Window, elapsed_s: float) -> float:
             return min(window.duration_s / elapsed_s, 1.0) if elapsed_s > 0 else 1.0
         case "sampled":
             return min(window.signal.photons / max(window.photons, 1), 1.0)
-        case "mismatched":
+        case "mismatched" | "error-correction":
             return 0.0

@@ -16,8 +16,9 @@ from calibration.clicks import Window
 from calibration.tracking.disturbance import UNDISTURBED, Cause, Disturbances, Finding
 from calibration.tracking.report import Proposal, TrackingReport
 from qkdctl.alarms import Alarms, Publish
+from qkdctl.feed_windows import STALE
 from qkdctl.holding import Hold, LockLostError
-from qkdctl.receiver import PatternReceiver, Receiver
+from qkdctl.receiver import HeldWindow, PatternReceiver
 from qkdctl.side_tracking import SideReport, SideTracking
 from qkdctl.testbed import OpenTestbed
 from qkdctl.tracking_cost import KeyCost, WindowCost
@@ -64,8 +65,9 @@ class TrackingSupervisor:
         self._alarms = alarms
         self._publish = publish
         self._may_realign = may_realign
-        self._disturbances = _disturbances(bench.receiver)
+        self._disturbances = _disturbances(bench)
         self._finding = UNDISTURBED
+        self._is_silent = False
         self._jumped_s = -math.inf
         tracking = bench.config.tracking
         self._patience = Patience(
@@ -93,18 +95,14 @@ class TrackingSupervisor:
         since_s, self._ended_s = self._ended_s, None  # unless this step gets to its end
         proposal = self._hold.propose(self._now())
         moves = self.cost.restrained(proposal)
-        in_force = await self._bench.apply(moves) if moves else {}
-        window = await self._bench.measure_for(proposal.window_s)
-        now_s = self._now()
-        self._heed(self._disturbances.look(window), now_s)
-        self._learn(window, in_force, now_s)
-        self.setting, self._window_s = proposal.held, window.duration_s
-        self._account(window, now_s - (window.start_s if since_s is None else since_s))
-        if self.report is not None and self.dark_since_s is None:
-            self._patience.heed(self.report, now_s)
-        await self._follow_sides(window)
-        await self._rest(window, proposal)
-        self._ended_s = now_s
+        in_force = await self._bench.apply(moves) if moves else proposal.held
+        windows = await self._bench.measure_held(in_force, proposal.window_s)
+        for held in windows:
+            await self._take_in(held, held.window.start_s if since_s is None else since_s)
+            since_s = held.end_s
+        self.setting = proposal.held
+        await self._rest(windows[-1].window, proposal)
+        self._ended_s = since_s
 
     async def settle(self) -> None:
         """Take the dither of what is held beside the alignment away.
@@ -138,10 +136,36 @@ class TrackingSupervisor:
         }
 
     @property
+    def _is_blind(self) -> bool:
+        """Whether there is nothing to see, be it that light or windows are missing."""
+        return self._is_silent or self.dark_since_s is not None
+
+    @property
+    def _is_frozen(self) -> bool:
+        return self._is_silent or self._finding.is_frozen
+
+    @property
     def _state(self) -> str:
-        if self._finding.is_frozen:
+        if self._is_frozen:
             return "frozen"
         return "watching" if self._hold.name == "watch" else "following"
+
+    async def _take_in(self, held: HeldWindow, since_s: float) -> None:
+        """Let everybody learn from a window; tell what it said and cost since the one before."""
+        window, now_s = held.window, held.end_s
+        if STALE in window.flags:
+            self._is_silent = True
+            self._alarms.put_up("feed-silent", "the QKD stack posts no window of use")
+        else:
+            self._is_silent = False
+            self._alarms.clear("feed-silent", "the QKD stack posts windows again")
+            self._heed(self._disturbances.look(window), now_s)
+        self._learn(window, held.setting, now_s)
+        self._window_s = window.duration_s
+        self._account(window, max(now_s - since_s, 0.0))
+        if self.report is not None and not self._is_blind:
+            self._patience.heed(self.report, now_s)
+        await self._follow_sides(window)
 
     def _heed(self, finding: Finding, now_s: float) -> None:
         """Take note of what disturbs the link; each trouble is an alarm for as long as it lasts."""
@@ -166,9 +190,10 @@ class TrackingSupervisor:
                 self._alarms.clear(name, "the light is as usual")
 
     def _learn(self, window: Window, in_force: Mapping[str, float], now_s: float) -> None:
-        is_frozen = self._finding.is_frozen
         try:
-            self.report = self._hold.learn(window.signal, in_force, now_s, is_frozen=is_frozen)
+            self.report = self._hold.learn(
+                window.signal, in_force, now_s, is_frozen=self._is_frozen
+            )
         except LockLostError as exc:
             raise LockLostError(f"{self._cause(now_s)}: {exc}", self._cause(now_s)) from None
 
@@ -180,7 +205,7 @@ class TrackingSupervisor:
         """
         if self._finding.cause == "stray light":
             return
-        if self._finding.is_frozen:
+        if self._is_frozen:
             window = replace(window, flags=window.flags | {"dark"})
         self._side_reports = await self._sides.follow(window)
         for report in self._side_reports:
@@ -192,7 +217,7 @@ class TrackingSupervisor:
             self._alarms.put_up(f"{report.stage}-lost", f"{text}; calibrated too often to go on")
 
     def _side_status(self, report: SideReport) -> dict[str, Any]:
-        state = "frozen" if self._finding.is_frozen else "following"
+        state = "frozen" if self._is_frozen else "following"
         return {"state": state if report.lost is None else "lost", **report.figures}
 
     def _cause(self, now_s: float) -> Cause:
@@ -201,7 +226,7 @@ class TrackingSupervisor:
     def _account(self, window: Window, elapsed_s: float) -> None:
         """Say what the window told and cost; in the dark there is no key that it could cost."""
         cost = None
-        if self.dark_since_s is None:
+        if not self._is_blind:
             cost = self.cost.account(window, self.report, elapsed_s, self._rested_s)
         self._publish("tracking", self._told(window, cost))
         if self.cost.is_over:
@@ -236,7 +261,7 @@ class TrackingSupervisor:
         """Leave time for key after a calibration frame, without dither; none while it is dark."""
         self._rested_s = 0.0
         rest_s = self.cost.rest_s(window)
-        if rest_s == 0 or self.dark_since_s is not None:
+        if rest_s == 0 or self._is_blind:
             return
         if any(proposal.dither_rad):
             await self._bench.apply(proposal.held)
@@ -244,9 +269,10 @@ class TrackingSupervisor:
         self._rested_s = rest_s
 
 
-def _disturbances(receiver: Receiver) -> Disturbances:
+def _disturbances(bench: OpenTestbed) -> Disturbances:
     """Choose how disturbances are told by how windows are taken."""
-    if not isinstance(receiver, PatternReceiver):
+    receiver = bench.receiver
+    if bench.config.receiver.source != "pattern" or not isinstance(receiver, PatternReceiver):
         return Disturbances()
     pattern = receiver.pattern
     signal_slots = np.count_nonzero(pattern.intensity_of_slot == 0)

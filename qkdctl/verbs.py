@@ -284,6 +284,20 @@ class TrackingStatus(Result):
     max_key_cost: float | None = Field(description="Share that it may cost.")
 
 
+class FeedCounts(Result):
+    """What has become of the windows that the QKD stack posted."""
+
+    accepted: int
+    refused: dict[str, int] = Field(description="By reason.")
+    missing: int = Field(description="Numbers that never came, or came too late.")
+    reordered: int = Field(description="Those that came out of order, and were put in order.")
+    restarts: int = Field(description="How often a stream of numbers began anew.")
+    dropped: int = Field(description="Oldest ones lost because nobody used them.")
+    mixed: int = Field(description="Those during which the setting changed: tracking leaves them.")
+    heard_s: float | None = Field(description="When the newest came, seconds since the epoch.")
+    delay_s: float | None = Field(description="From the end of a window until it came, s.")
+
+
 class Status(Result):
     """The link at a glance."""
 
@@ -312,6 +326,7 @@ class Status(Result):
         default_factory=dict, description="Those that are up, by name, with what they say."
     )
     tracking: TrackingStatus | None = Field(None, description="Null while nothing is held.")
+    feed: FeedCounts | None = Field(None, description="Null where the stack posts nothing.")
 
 
 class InstrumentStatus(Result):

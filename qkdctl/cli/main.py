@@ -3,7 +3,7 @@
 import click
 
 import qkdctl
-from qkdctl.cli import instruments, observe, operate, run, tags
+from qkdctl.cli import feed, instruments, observe, operate, run, tags
 
 EPILOG = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 daemon not reached."
 
@@ -33,6 +33,7 @@ for command in (
     operate.resume,
     operate.stop,
     tags.tags,
+    feed.feed,
     run.demo,
     run.bench,
     observe.api,
