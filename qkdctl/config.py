@@ -312,7 +312,13 @@ class SimulationConfig(Model):
     modulator_null_v: float = Field(0.0, description="Null of the intensity modulator, V.")
     modulator_half_wave_v: float = Field(5.3, gt=0, description="Its half-wave voltage, V.")
     modulator_drift_v_per_hour: float = Field(0.0, description="How fast the null moves, V/h.")
+    modulator_drift_v_per_sqrt_s: float = Field(
+        0.0, ge=0, description="Random walk of the null beside that."
+    )
     modulator_extinction_db: float = Field(35.0, gt=0)
+    delay_drift_ps_per_sqrt_s: float = Field(
+        0.0, ge=0, description="Random walk of when light arrives at each detector."
+    )
 
 
 class InstrumentConfig(Model):

@@ -261,6 +261,7 @@ def _modulator(config: Testbed) -> ModulatorSettings:
         half_wave_v=simulation.modulator_half_wave_v,
         null_v=simulation.modulator_null_v,
         drift_v_per_hour=simulation.modulator_drift_v_per_hour,
+        drift_v_per_sqrt_s=simulation.modulator_drift_v_per_sqrt_s,
         extinction_db=simulation.modulator_extinction_db,
     )
 
@@ -275,6 +276,7 @@ def _receiver(config: Testbed, detectors: tuple[str, ...]) -> ReceiverSettings:
         afterpulse_probability=simulation.afterpulse_probability,
         jitter_ps=simulation.jitter_ps,
         delay_ps=_per_detector(simulation.delays_ps, detectors),
+        delay_drift_ps_per_sqrt_s=simulation.delay_drift_ps_per_sqrt_s,
         visibility=simulation.visibility,
         z_share=simulation.z_share,
     )

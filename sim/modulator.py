@@ -6,11 +6,15 @@ from math import isfinite, pi
 
 import numpy as np
 
+from sim.random_walk import RandomWalk
 from sim.stokes import Floats
 from sim.timeline import Timeline
 
 Course = Callable[[float], float]
 """A bias, V, over time, s."""
+
+STEP_S = 0.1
+"""Time grid of the null's random walk, s."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,14 @@ class ModulatorSettings:
         half_wave_v: Bias from null to peak, V.
         null_v: Bias of the null at the time 0, V.
         drift_v_per_hour: How fast the null moves, V/h.
+        drift_v_per_sqrt_s: Strength of its random walk beside that, V per root of a second.
         extinction_db: Power at the peak over power at the null, dB.
     """
 
     half_wave_v: float = 5.3
     null_v: float = 0.0
     drift_v_per_hour: float = 0.0
+    drift_v_per_sqrt_s: float = 0.0
     extinction_db: float = 35.0
 
     def __post_init__(self) -> None:
@@ -45,10 +51,21 @@ class IntensityModulator:
 
     Args:
         settings: The modulator.
+        generator: Draws the random walk of its null.
     """
 
-    def __init__(self, settings: ModulatorSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: ModulatorSettings | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> None:
         self.settings = settings or ModulatorSettings()
+        self._walk = RandomWalk(
+            self.settings.drift_v_per_sqrt_s,
+            generator or np.random.default_rng(0),
+            start_s=0.0,
+            step_s=STEP_S,
+        )
         self._floor = float(10 ** (-self.settings.extinction_db / 10))
         self._bias = Timeline[Course | None](None)
 
@@ -62,7 +79,8 @@ class IntensityModulator:
 
     def null_v(self, now_s: float) -> float:
         """Return the bias of the null at a time, V."""
-        return self.settings.null_v + self.settings.drift_v_per_hour * now_s / 3600
+        steady_v = self.settings.drift_v_per_hour * now_s / 3600
+        return self.settings.null_v + steady_v + self._walk.at(now_s)
 
     def changes(self, start_s: float, end_s: float) -> list[float]:
         """Return the times between two times at which the bias was set."""

@@ -7,10 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from sim.stokes import Floats
+from sim.random_walk import RandomWalk
 
-BLOCK_STEPS: Final = 4096
-BLOCKS_KEPT: Final = 16
 JUMPS_KEPT: Final = 256
 
 
@@ -41,8 +39,7 @@ class PhaseDrift:
     """The phase between two interferometers over time, rad.
 
     It starts anywhere on the circle and walks there on a fixed time grid: the path depends on
-    generator and start alone, not on when or how often it is asked for. The last
-    ``BLOCKS_KEPT - 1`` blocks of it may be asked for again.
+    generator and start alone, not on when or how often it is asked for.
 
     Args:
         settings: Strength of the drift.
@@ -59,11 +56,13 @@ class PhaseDrift:
         start_s: float | None = None,
     ) -> None:
         self.settings = settings
-        self._generator = generator
-        self._start_s = start_s
-        self._end = float(generator.uniform(0, 2 * pi))
-        self._blocks: dict[int, Floats] = {}
-        self._next_block = 0
+        self._walk = RandomWalk(
+            settings.drift_rad_per_sqrt_s,
+            generator,
+            start=float(generator.uniform(0, 2 * pi)),
+            start_s=start_s,
+            step_s=settings.step_s,
+        )
         self._jump_times_s = [-float("inf")]
         self._jumps = [0.0]
 
@@ -73,39 +72,14 @@ class PhaseDrift:
         Raises:
             LookupError: The time lies so far back that this part of the path is forgotten.
         """
-        age_s = self._age_s(now_s)
+        age_s = self._walk.age_s(now_s)
         slow = self.settings.slow_amplitude_rad * sin(2 * pi * age_s / self.settings.slow_period_s)
         jumped = self._jumps[max(0, bisect_right(self._jump_times_s, now_s) - 1)]
-        return jumped + slow + self._walk(age_s)
+        return jumped + slow + self._walk.at(now_s)
 
     def jump(self, phase_rad: float, now_s: float) -> None:
         """Add a phase from now on."""
-        self._age_s(now_s)
+        self._walk.age_s(now_s)
         self._jump_times_s.append(max(now_s, self._jump_times_s[-1]))
         self._jumps.append(self._jumps[-1] + phase_rad)
         del self._jump_times_s[:-JUMPS_KEPT], self._jumps[:-JUMPS_KEPT]
-
-    def _age_s(self, now_s: float) -> float:
-        if self._start_s is None:
-            self._start_s = now_s
-        return max(0.0, now_s - self._start_s)
-
-    def _walk(self, age_s: float) -> float:
-        step, share = divmod(age_s / self.settings.step_s, 1)
-        block, index = divmod(int(step), BLOCK_STEPS)
-        while block >= self._next_block:
-            self._walk_on()
-        if block not in self._blocks:
-            raise LookupError(f"the phase {age_s:g} s after its start is forgotten")
-        before, after = self._blocks[block][index : index + 2]
-        return float(before + share * (after - before))
-
-    def _walk_on(self) -> None:
-        """Draw the next block of the path and forget the oldest."""
-        sigma = self.settings.drift_rad_per_sqrt_s * self.settings.step_s**0.5
-        steps = self._generator.normal(0, sigma, BLOCK_STEPS)
-        nodes = self._end + np.concatenate([[0.0], np.cumsum(steps)])
-        self._blocks[self._next_block] = nodes
-        self._blocks.pop(self._next_block - BLOCKS_KEPT, None)
-        self._next_block += 1
-        self._end = float(nodes[-1])

@@ -30,6 +30,8 @@ class ReceiverSettings:
         gate_width_ps: Clicks further than half of this from the slot's centre do not happen, ps;
             None: no gate.
         delay_ps: Arrival after the slot's centre, ps.
+        delay_drift_ps_per_sqrt_s: Strength of the random walk that each detector's arrival takes
+            from there from the time 0 on, ps per root of a second.
         visibility: Polarization contrast at perfect alignment.
         z_share: Share of the light that goes to the Z basis.
         saturation_hz: Highest rate of photoelectrons that the readout of a detector resolves, Hz.
@@ -43,6 +45,7 @@ class ReceiverSettings:
     jitter_ps: float = 50.0
     gate_width_ps: float | None = None
     delay_ps: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    delay_drift_ps_per_sqrt_s: float = 0.0
     visibility: float = 1 - 2 * 0.005
     z_share: float = 0.5
     saturation_hz: float = 1e7
@@ -175,6 +178,7 @@ class Receiver:
         periods: int,
         generator: np.random.Generator,
         recovery: list[Recovery],
+        late_ps: Floats | None = None,
     ) -> list[Floats]:
         """Draw the click times of each detector over whole periods of constant light.
 
@@ -183,13 +187,16 @@ class Receiver:
             periods: Number of periods.
             generator: Photon noise.
             recovery: State of each detector, brought up to the end.
+            late_ps: How much later than its delay light arrives at each detector, ps, shape
+                ``(4,)``; None: not at all.
 
         Returns:
             One sorted array per detector, ps from the start.
         """
         light = light * self._resolved_share(light)
+        arrival_ps = np.array(self.settings.delay_ps) + (0.0 if late_ps is None else late_ps)
         return [
-            self._detector_tags(j, light[:, j], periods, generator, recovery[j])
+            self._detector_tags(j, light[:, j], periods, generator, recovery[j], arrival_ps[j])
             for j in range(DETECTORS)
         ]
 
@@ -226,12 +233,13 @@ class Receiver:
         periods: int,
         generator: np.random.Generator,
         recovery: Recovery,
+        arrival_ps: float,
     ) -> Floats:
         span_ps = periods * light.size * self.slot_ps
         dead_ps = self.settings.dead_time_s * 1e12
         times = np.concatenate(
             [
-                self._photoelectrons(detector, light, periods, generator),
+                self._photoelectrons(light, periods, generator, arrival_ps),
                 self._darks(detector, span_ps, generator),
             ]
         )
@@ -249,12 +257,12 @@ class Receiver:
         return clicks
 
     def _photoelectrons(
-        self, detector: int, light: Floats, periods: int, generator: np.random.Generator
+        self, light: Floats, periods: int, generator: np.random.Generator, arrival_ps: float
     ) -> Floats:
         """Draw unsorted arrival times; those jittered over an edge come in at the other."""
         period_ps = light.size * self.slot_ps
         numbers = generator.poisson(light * periods)
-        centres = (np.arange(light.size) + 0.5) * self.slot_ps + self.settings.delay_ps[detector]
+        centres = (np.arange(light.size) + 0.5) * self.slot_ps + arrival_ps
         total = int(numbers.sum())
         times = generator.integers(periods, size=total) * period_ps
         times += np.repeat(centres, numbers)

@@ -20,6 +20,7 @@ from sim.modulator import IntensityModulator, ModulatorSettings
 from sim.nanowires import Nanowires, NanowireSettings
 from sim.paddles import PaddleBank
 from sim.phase_shifter import PhaseShifter
+from sim.random_walk import RandomWalk
 from sim.receiver import DETECTORS, Receiver, ReceiverSettings, Recovery
 from sim.source import Source, SourceSettings
 from sim.squeezers import SqueezerBank
@@ -31,6 +32,9 @@ CHUNK_S: Final = 0.1
 
 MOVING_CHUNK_S: Final = 1e-3
 """The same while a drive or the attenuator is on its way."""
+
+LATE_STEP_S: Final = 0.1
+"""Time grid on which arrivals drift, s."""
 
 PHOTON_ENERGY_J: Final = 6.62607015e-34 * 299792458 / 1550e-9
 """Energy of a photon of 1550 nm."""
@@ -107,7 +111,13 @@ class Twin(ABC):
         self.channel = Channel()
         self.receiver = Receiver(settings.receiver, bin_ps)
         self.nanowires = Nanowires(settings.nanowires)
-        self.modulator = IntensityModulator(settings.modulator)
+        null, *lates = np.random.SeedSequence(settings.seed, spawn_key=(4,)).spawn(1 + DETECTORS)
+        self.modulator = IntensityModulator(settings.modulator, np.random.default_rng(null))
+        drift = settings.receiver.delay_drift_ps_per_sqrt_s
+        self._late = [
+            RandomWalk(drift, np.random.default_rng(each), start_s=0.0, step_s=LATE_STEP_S)
+            for each in lates
+        ]
         drawn = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(3,)))
         self.levels = Levels(settings.levels, settings.source, drawn)
         self._biased = np.ones((2, DETECTORS)), 0.0, self.receiver
@@ -220,6 +230,10 @@ class Twin(ABC):
         made = self.modulator.mean_photons(self.source.mean_photons(), now_s, drive_rad)
         return np.asarray(made * self.levels.state_share[self.source.sent_states(now_s)])
 
+    def late_ps(self, now_s: float) -> Floats:
+        """Return how much later than its delay light arrives at each detector, ps, shape (4,)."""
+        return np.array([walk.at(now_s) for walk in self._late])
+
     def leaving_alice(self, now_s: float) -> float:
         """Return the mean photon number of the brightest slot that leaves Alice at a time."""
         gain_db = self._nominal_attenuation_db + self._laser_offset_db
@@ -288,8 +302,9 @@ class Twin(ABC):
         recovery = [Recovery() for _ in range(DETECTORS)]
         passed = 0
         for middle_s, periods in self._chunks(start_s, duration_s):
-            light = self._light(middle_s)
-            clicks = self._receiver_at(middle_s).tags(light, periods, self._noise, recovery)
+            light, late_ps = self._light(middle_s), self.late_ps(middle_s)
+            receiver = self._receiver_at(middle_s)
+            clicks = receiver.tags(light, periods, self._noise, recovery, late_ps)
             yield passed * self.sync_period_ps, clicks
             passed += periods
 

@@ -27,7 +27,8 @@ The dither also changes the decoys, at first order: by ``cot(theta) d`` of their
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ DITHER_SIGMAS = 0.7
 LARGEST_DITHER_RAD = 0.2
 
 WINDOW_SHARE = 0.05
-"""Length of a window as a share of the time in which drift doubles the variance."""
+"""What a window may add to the variance by drift, or to its inverse by counts, at most."""
 
 FLOOR_FREEZES_AT = 0.3
 """Score of the test for a lost null above which the floor is no longer learnt."""
@@ -57,6 +58,9 @@ FLOOR_SIGMAS = 4.0
 
 LARGEST_EXCESS = 0.03
 """Expected excess above which the null counts as lost: 15 dB of extinction."""
+
+SURE_HALF_WAVE_SIGMA = 0.03
+"""Relative error of the half-wave voltage up to which a whole period is jumped over blindly."""
 
 Q90_SIGMAS = 1.645
 
@@ -245,25 +249,26 @@ class BiasTracker:
         """Choose the bias of the next window: the null as expected, plus dither.
 
         A null that leaves the limits is given up for the one a period of twice the half-wave
-        voltage away. While dark or lost, the bias is held without dither.
+        voltage away, if that is well enough known; else it is lost. While dark or lost, the bias
+        is held without dither.
 
         Args:
             now_s: Time at which the window will start, s.
         """
-        waited_s, dither_rad = max(now_s - self._now_s, 0.0), 0.0
+        phase, _ = self._filters.mixture()
         if not (self._is_dark or self._is_lost):
-            phase, variance = self._filters.mixture()
-            variance += self._filters.bank.drift_variance * waited_s
-            dither_rad = self._dither(variance)
-            self._hold(self._null.null_v - phase / self._rad_per_v, abs(dither_rad))
+            self._hold(self._null.null_v - phase / self._rad_per_v)
         _, variance = self._filters.mixture()
+        variance += self._filters.bank.drift_variance * max(now_s - self._now_s, 0.0)
+        is_followed = not (self._is_dark or self._is_lost)
+        dither_rad = self._dither(variance) if is_followed else 0.0
         bias_v = float(np.clip(self._held_v + dither_rad / self._rad_per_v, *self._limits))
         self._windows += 1
         return Proposal(
             setting={self._name: bias_v},
             held={self._name: self._held_v},
             dither_rad=(dither_rad,),
-            window_s=self._advised_window_s(variance),
+            window_s=self._advised_window_s(variance, dither_rad),
         )
 
     def update(
@@ -329,33 +334,64 @@ class BiasTracker:
             self._filters.mean_floor()[0],
         )
 
+    def snapshot(self) -> dict[str, Any]:
+        """Give all that was learnt, JSON-able; :meth:`restore` takes it up again."""
+        return {
+            "kind": "bias",
+            "null_v": self._null.null_v,
+            "half_wave_v": self._null.half_wave_v,
+            "now_s": self._now_s,
+            **self._filters.to_dict(),
+        }
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Take up what :meth:`snapshot` gave, by the same clock; the time since counts as drift.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something is malformed, or this is the snapshot of something else.
+        """
+        if stored.get("kind") != "bias":
+            raise ValueError("malformed tracker: not one of a bias")
+        filters = NullFilters.from_dict(stored)
+        null_v, half_wave_v = float(stored["null_v"]), float(stored["half_wave_v"])
+        self._null = replace(self._null, null_v=null_v, half_wave_v=half_wave_v)
+        self._rad_per_v = np.pi / half_wave_v
+        self._filters, self._now_s = filters, float(stored["now_s"])
+
     def _turned(self, bias_v: float) -> float:
         """Return the phase that a bias adds to that at the null of the calibration, rad."""
         return float(self._rad_per_v * (bias_v - self._null.null_v))
 
-    def _hold(self, null_v: float, room_rad: float) -> None:
-        """Go to the null nearest to the bias held, within limits and with room for dither."""
-        period_v, room_v = 2 * self._null.half_wave_v, room_rad / self._rad_per_v
-        low_v, high_v = self._limits[0] + room_v, self._limits[1] - room_v
-        first, last = (np.array([low_v, high_v]) - null_v) / period_v
+    def _hold(self, null_v: float) -> None:
+        """Go to the null nearest to the bias held, within limits."""
+        period_v, sigma = 2 * self._null.half_wave_v, self._null.half_wave_sigma
+        first, last = (np.array(self._limits) - null_v) / period_v
         nulls = null_v + period_v * np.arange(np.ceil(first), np.floor(last) + 1)
-        if nulls.size:
-            held_v = float(nulls[np.argmin(np.abs(nulls - self._held_v))])
-        else:
-            nearest_v = null_v + period_v * round((self._held_v - null_v) / period_v)
-            held_v = float(np.clip(nearest_v, *self._limits))
-        moved_rad = self._rad_per_v * (held_v - self._held_v)
-        self._filters.predict(0.0, (self._null.half_wave_sigma * moved_rad) ** 2)
-        self._held_v = held_v
+        nearest_v = min(nulls.tolist(), key=lambda each: abs(each - self._held_v), default=null_v)
+        moved_rad = self._rad_per_v * (nearest_v - self._held_v)
+        is_jump = abs(moved_rad) > np.pi
+        if not nulls.size or (is_jump and sigma > SURE_HALF_WAVE_SIGMA):
+            self._is_lost = True
+            return
+        self._filters.predict(0.0, (sigma * moved_rad) ** 2)
+        self._held_v = nearest_v
 
     def _dither(self, variance: float) -> float:
         """Return the phase to step aside, to the other side than in the window before."""
         side = (-1.0) ** self._windows
         return float(side * min(DITHER_SIGMAS * np.sqrt(variance), LARGEST_DITHER_RAD))
 
-    def _advised_window_s(self, variance: float) -> float:
-        advised_s = WINDOW_SHARE * variance / self._filters.bank.drift_variance
-        return float(np.clip(advised_s, *self._window_s))
+    def _advised_window_s(self, variance: float, dither_rad: float) -> float:
+        """Return the length of a window that changes what is known by a small share."""
+        advised_s = variance / self._filters.bank.drift_variance
+        if self._light_hz is None:
+            advised_s = 0.0
+        elif dither_rad != 0:
+            floor, _ = self._filters.mean_floor()
+            slope, leak = np.sin(dither_rad) / 2, np.sin(dither_rad / 2) ** 2
+            advised_s = min(advised_s, (floor + leak) / (self._light_hz * slope**2 * variance))
+        return float(np.clip(WINDOW_SHARE * advised_s, *self._window_s))
 
     def _steady_light(self, counts: VacuumCounts) -> float:
         """Return the light without what the dither makes of the decoys: mean of both sides."""

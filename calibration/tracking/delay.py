@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.clicks import STATES, Window
-from calibration.tracking.drift_bank import FILTERS, DriftBank
+from calibration.tracking.drift_bank import FILTERS, DriftBank, stored_array
 from calibration.tracking.report import Proposal
 
 Array = NDArray[np.float64]
@@ -49,9 +50,9 @@ LIGHT_SIGMAS = 5.0
 JUMP_SIGMAS = 6.0
 """Innovation, in standard deviations, from which a delay has jumped and the past counts nothing."""
 
-DISPLACED_SHARE = 0.3
-"""Share of a detector's light that must have turned up outside of its gate for the gate to be
-lost: less may be stray light."""
+DISPLACED_SHARE = 0.3, 2.0
+"""Share of a detector's light that must have turned up outside of its gate, least and most, for the
+gate to be lost: less or more is stray light."""
 
 LOST_AFTER = 3
 """Windows on end in which it has."""
@@ -124,8 +125,9 @@ class _Rates:
     def has_left(self, moments: ArrivalMoments) -> NDArray[np.bool_]:
         """Tell for each detector whether its light has turned up outside of its gate."""
         beyond = moments.outside - self.outside_hz * moments.duration_s
-        noise = LIGHT_SIGMAS * np.sqrt(moments.outside + 1)
-        return (beyond > DISPLACED_SHARE * self.light_hz * moments.duration_s) & (beyond > noise)
+        least, most = (share * self.light_hz * moments.duration_s for share in DISPLACED_SHARE)
+        least = np.maximum(least, LIGHT_SIGMAS * np.sqrt(moments.outside + 1))
+        return (beyond > least) & (beyond < most)
 
 
 class DelayTracker:
@@ -202,7 +204,7 @@ class DelayTracker:
             moments: When clicks arrived.
             setting: By what delays the window was folded, by detector letter, ps.
             now_s: Time at which the window ended, s.
-            dark: Whether what arrived is not light.
+            dark: Whether what arrived is not to be learnt from.
 
         Returns:
             What is known by now. After a dark window only the uncertainty has grown.
@@ -210,19 +212,20 @@ class DelayTracker:
         self._let_pass(now_s)
         folded_ps = np.array([float(setting[detector]) for detector in STATES])
         light, even = self._tell_light(moments)
-        is_lit = (light > np.maximum(LIGHT_SIGMAS * np.sqrt(even + 1), LEAST_CLICKS)) & (not dark)
-        if is_lit.any():
-            self._learn(moments, folded_ps, light, is_lit)
+        is_lit = light > np.maximum(LIGHT_SIGMAS * np.sqrt(even + 1), LEAST_CLICKS)
+        is_dark = dark or not is_lit.any()
         has_left = ~is_lit & self._rates.has_left(moments)
         self._displaced = np.where(has_left, self._displaced + 1, 0)
-        self._rates.learn(moments, light, is_lit)
+        if not is_dark:
+            self._learn(moments, folded_ps, light, is_lit)
+            self._rates.learn(moments, light, is_lit)
         self._is_lost |= bool(self._displaced.max() >= LOST_AFTER)
         return DelayReport(
             error_ps=self._expected_error_ps(folded_ps),
             innovation=float(self._displaced.max() / LOST_AFTER),
             lost=self._is_lost,
             drift_ps=self.drift_ps,
-            dark=not is_lit.any(),
+            dark=is_dark,
         )
 
     def arrivals(self) -> dict[str, tuple[float, float]]:
@@ -230,6 +233,33 @@ class DelayTracker:
         centre, variance = self._mixture()
         pairs = zip(centre.tolist(), np.sqrt(variance).tolist(), strict=True)
         return dict(zip(STATES, pairs, strict=True))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give what was learnt of the delays, JSON-able; :meth:`restore` takes it up again."""
+        return {
+            "kind": "delay",
+            "centre_ps": self._centre.tolist(),
+            "variance_ps2": self._variance.tolist(),
+            "now_s": self._now_s,
+            **self._bank.to_dict(),
+        }
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Take up what :meth:`snapshot` gave, by the same clock; the time since counts as drift.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something is malformed, or this is the snapshot of something else.
+        """
+        if stored.get("kind") != "delay":
+            raise ValueError("malformed tracker: not one of delays")
+        bank = DriftBank.from_dict(stored, DRIFT_SPAN_PS)
+        centre = stored_array(stored, "centre_ps", len(STATES))
+        variance = stored_array(stored, "variance_ps2", len(STATES))
+        if not (variance > 0).all():
+            raise ValueError("malformed tracker: variance_ps2 must be positive")
+        self._bank, self._centre, self._variance = bank, centre, variance
+        self._now_s = float(stored["now_s"])
 
     def _let_pass(self, now_s: float) -> None:
         """Widen the filters for the drift since the last window."""
@@ -240,7 +270,7 @@ class DelayTracker:
         """Return the clicks of light in each gate, and those that come evenly, shape ``(4,)``."""
         even: Array = np.zeros(len(STATES))
         if self._gate_share < 1:
-            even = moments.outside * self._gate_share / (1 - self._gate_share)
+            even = np.asarray(moments.outside * self._gate_share / (1 - self._gate_share))
         return moments.gated - even, even
 
     def _learn(

@@ -8,23 +8,35 @@ Bayes' rule on a grid of phases, and keeps mean and variance (assumed density).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.tracking.drift_bank import FILTERS, DriftBank
+from calibration.tracking.drift_bank import FILTERS, DriftBank, stored_array
 
 Array = NDArray[np.float64]
 
 DRIFT_SPAN_RAD = (1e-6, 1.0)
 
-FLOOR_MEMORY = 5e6
-"""Counts of light over which the floor is averaged."""
+FLOOR_MEMORY = 5e6, 100.0
+"""Counts of light, and windows, over which the floor is averaged at least."""
+
+LARGEST_FLOOR_GAIN = 0.03
+"""Share of what a window shows beyond the prediction that the floor takes at most: dither makes
+windows differ, and that is not to be explained away."""
 
 LEAST_FLOOR, LARGEST_FLOOR = 1e-7, 0.3
 
+STATE = "phase", "variance", "floor", "floor_light"
+"""Arrays that make up the state of the filters beside their bank."""
+
 GRID_SIGMAS = np.linspace(-6, 6, 61)
+COARSE_SHARE = 0.25
+"""Variance after a window over that before it below which the grid is drawn anew, more finely."""
+
 LARGEST_SIGMA_RAD = 1.2
 """Standard deviation above which a phase is as good as unknown."""
 
@@ -60,6 +72,23 @@ class NullFilters:
             floor_light=np.full(FILTERS, floor_light),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-able description; :meth:`from_dict` restores it."""
+        return self.bank.to_dict() | {name: getattr(self, name).tolist() for name in STATE}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> NullFilters:
+        """Restore what :meth:`to_dict` gave.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something is malformed.
+        """
+        state = {name: stored_array(stored, name) for name in STATE}
+        if not min(state["variance"].min(), state["floor"].min(), state["floor_light"].min()) > 0:
+            raise ValueError("malformed tracker: variance, floor and floor_light must be positive")
+        return cls(DriftBank.from_dict(stored, DRIFT_SPAN_RAD), **state)
+
     def mixture(self) -> tuple[float, float]:
         """Give mean phase, rad, and variance about it, rad^2."""
         weights = self.bank.weights
@@ -85,20 +114,29 @@ class NullFilters:
             light: What they would hold at the modulator's peak.
             background: Expected counts among them that are not light.
         """
-        contrast = np.exp(-0.5 * self.variance) * np.cos(self.phase + turned_rad)
-        beyond = seen - background - light * (self.floor + (1 - contrast) / 2)
-        floor = self.floor + beyond / (self.floor_light + light)
+        off, spread = self.phase + turned_rad, self.variance
+        excess = (1 - np.exp(-0.5 * spread) * np.cos(off)) / 2
+        expected = light * (self.floor + excess) + background
+        # What the phase may do to the counts beside their own noise says nothing of the floor.
+        unsure = light**2 * (spread**2 / 8 + np.sin(off) ** 2 * spread / 4)
+        weight = light * expected / (expected + unsure)
+        gain = np.minimum(weight / (self.floor_light + weight), LARGEST_FLOOR_GAIN)
+        floor = self.floor + gain * (seen - expected) / light
         self.floor = np.clip(floor, LEAST_FLOOR, LARGEST_FLOOR)
-        self.floor_light = np.minimum(self.floor_light + light, FLOOR_MEMORY)
+        counts, windows = FLOOR_MEMORY
+        memory = np.maximum(counts, windows * weight)
+        self.floor_light = np.minimum(self.floor_light + weight, memory)
 
     def update(self, turned_rad: float, seen: float, light: float, background: float) -> None:
         """Learn the phase and the drift from one window; arguments as of :meth:`learn_floor`."""
         counts = turned_rad, seen, light, background
-        coarse, spread, _ = self._moments(self.phase, np.sqrt(self.variance), *counts)
-        self.phase, self.variance, evidence = self._moments(coarse, np.sqrt(spread), *counts)
+        prior, moments = self.variance, self._moments(self.phase, np.sqrt(self.variance), *counts)
+        if bool((moments[1] < COARSE_SHARE * prior).any()):
+            moments = self._moments(moments[0], np.sqrt(moments[1]), *counts)
+        self.phase, self.variance, evidence = moments
         kept = self.bank.weigh(evidence)
-        self.phase, self.variance = self.phase[kept], self.variance[kept]
-        self.floor, self.floor_light = self.floor[kept], self.floor_light[kept]
+        for name in STATE:
+            setattr(self, name, getattr(self, name)[kept])
 
     def _moments(
         self,
@@ -114,7 +152,7 @@ class NullFilters:
         The grids reach six times ``sigma`` to either side of ``centre``, both of shape ``(J,)``.
         """
         grid = centre[:, None] + sigma[:, None] * GRID_SIGMAS
-        passed = self.floor[:, None] + np.sin(0.5 * (grid + turned_rad)) ** 2
+        passed = self.floor[:, None] + 0.5 - 0.5 * np.cos(grid + turned_rad)
         expected = light * passed + background
         apart = grid - self.phase[:, None]
         log_density = seen * np.log(expected) - expected

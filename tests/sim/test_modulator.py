@@ -64,3 +64,16 @@ def test_a_time_in_the_past_sees_the_bias_of_then() -> None:
 def test_an_impossible_modulator_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         ModulatorSettings(**wrong)
+
+
+def test_the_null_walks_at_random_as_strongly_as_it_is_told_to() -> None:
+    settings = ModulatorSettings(null_v=1.0, drift_v_per_sqrt_s=0.1)
+    moved = [
+        modulator.null_v(100.0) - modulator.null_v(0.0)
+        for modulator in (
+            IntensityModulator(settings, np.random.default_rng(seed)) for seed in range(1000, 1200)
+        )
+    ]
+
+    assert np.std(moved) == pytest.approx(0.1 * 10, rel=0.2)
+    assert np.mean(moved) == pytest.approx(0.0, abs=0.3)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sim.phase_drift import BLOCK_STEPS, BLOCKS_KEPT, PhaseDrift, PhaseDriftSettings
+from sim.phase_drift import PhaseDrift, PhaseDriftSettings
+from sim.random_walk import BLOCK_STEPS, BLOCKS_KEPT
 
 WALK = PhaseDriftSettings(drift_rad_per_sqrt_s=0.1, slow_amplitude_rad=0.0)
 

@@ -488,3 +488,15 @@ def test_the_monitor_follows_attenuator_and_shutter() -> None:
     assert twin.monitor_power_w(100.0) == pytest.approx(full_w / 10)
     twin.attenuator.set_shutter(False, now_s=200.0)
     assert twin.monitor_power_w(300.0) == 0
+
+
+def test_arrivals_drift_apart_and_tags_show_it() -> None:
+    drifting = ReceiverSettings(delay_drift_ps_per_sqrt_s=30.0, jitter_ps=50.0)
+    twin = lit(replace(STILL, receiver=drifting, loss_db=5.0))
+
+    tags = twin.tags(100.0, 0.05)
+
+    for detector, late_ps in enumerate(twin.late_ps(100.025)):
+        offsets = tags[detector + 1] % int(twin.source.slot_ps) - twin.source.slot_ps / 2
+        assert abs(late_ps) > 1
+        assert np.mean(offsets) == pytest.approx(late_ps, abs=20)
