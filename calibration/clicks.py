@@ -116,7 +116,7 @@ class Clicks:
         return int(self.table.sum())
 
 
-Disclosure = Literal["calibration", "mismatched", "sampled"]
+Disclosure = Literal["calibration", "mismatched", "sampled", "error-correction"]
 Source = Literal["pattern", "scan", "feed"]
 
 

@@ -15,6 +15,7 @@ from calibration.phase_settings import PhaseSettings
 from calibration.polarization import PolarizationSettings
 from drivers.calibration_curve import CalibrationCurve
 from drivers.registry import Options, driver_entry
+from qkdctl.feed_config import FeedConfig
 from qkdctl.names import Name, State
 from qkdctl.pause_config import PausingConfig, WatchConfig
 from qkdctl.side_config import BiasTrackingConfig, DelayTrackingConfig, side_mistakes
@@ -89,10 +90,17 @@ class LinkConfig(Model):
 class ReceiverConfig(Model):
     """Where windows come from."""
 
-    source: Literal["pattern", "scan"] = "pattern"
-    tagger: Name = Field(description="Instrument that stamps or counts detections.")
-    alice: Name = Field(description="Instrument that selects what Alice sends.")
-    inputs: dict[State, Annotated[int, Field(ge=1, le=64)]]
+    source: Literal["pattern", "scan", "feed"] = "pattern"
+    calibrate_by: Literal["pattern", "scan"] | None = Field(
+        None, description="Where calibrations take windows from, where tracking has the feed."
+    )
+    tagger: Name | None = Field(
+        None, description="Instrument that stamps or counts detections; needed but for the feed."
+    )
+    alice: Name | None = Field(
+        None, description="Instrument that selects what Alice sends; needed but for the feed."
+    )
+    inputs: dict[State, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
     delays_ps: dict[State, float] = Field(default_factory=dict)
     gate_ps: float | None = Field(None, gt=0, description="Accepted width about a slot's centre.")
     expected_rate_hz: float = Field(gt=0, description="Detections per second, all inputs.")
@@ -100,8 +108,26 @@ class ReceiverConfig(Model):
     min_window_s: float = Field(1e-3, gt=0)
     max_window_s: float = Field(2.0, gt=0)
 
+    @property
+    def calibration_source(self) -> Literal["pattern", "scan", "feed"]:
+        """Where calibrations take windows from."""
+        return self.calibrate_by or self.source
+
+    @model_validator(mode="after")
+    def _has_what_it_reads(self) -> Self:
+        if self.calibrate_by is not None and self.source != "feed":
+            raise ValueError('calibrate_by goes with source = "feed"; remove it, or set source')
+        if self.calibration_source == "feed":
+            return self
+        for name in ("tagger", "alice"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is missing; name the instrument")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.calibration_source == "feed" and not self.inputs:
+            return self._ordered()
         if set(self.inputs) != set("HVDA"):
             raise ValueError("inputs must name all of H, V, D and A")
         if self._overlapping():
@@ -109,6 +135,9 @@ class ReceiverConfig(Model):
                 "two detectors share an input; give each its own, or tell early from late pulses "
                 "by delays_ps and gate_ps"
             )
+        return self._ordered()
+
+    def _ordered(self) -> Self:
         if self.min_window_s > self.max_window_s:
             raise ValueError("min_window_s is above max_window_s; swap them")
         if self.expected_rate_hz > self.max_rate_hz:
@@ -124,7 +153,7 @@ class ReceiverConfig(Model):
         ]
         if not sharing:
             return False
-        if self.source == "scan" or self.gate_ps is None:
+        if self.calibration_source == "scan" or self.gate_ps is None:
             return True
         apart_ps = [abs(self._delay_ps(one) - self._delay_ps(other)) for one, other in sharing]
         return min(apart_ps) < self.gate_ps
@@ -230,6 +259,18 @@ class TrackingConfig(Model):
     )
     window_s: float = Field(0.2, gt=0, description="Shortest exposure of a tracking window.")
     max_realignments_per_hour: int = Field(12, ge=0)
+    recalibrate_after_s: float = Field(
+        300.0,
+        gt=0,
+        description="How long the expected excess may stay above the stage's target_excess before "
+        "the link is aligned anew, s.",
+    )
+    max_key_cost: float | None = Field(
+        None,
+        ge=1e-3,
+        le=1,
+        description="Share of the key that tracking may cost, 0 to 1; none: whatever holds best.",
+    )
     bias: BiasTrackingConfig = BiasTrackingConfig()
     delay: DelayTrackingConfig = DelayTrackingConfig()
 
@@ -297,6 +338,7 @@ class Testbed(Model):
     link: LinkConfig
     instruments: dict[Name, InstrumentConfig]
     receiver: ReceiverConfig
+    feed: FeedConfig = FeedConfig()
     light: LightConfig
     knobs: dict[Name, KnobConfig]
     stages: StagesConfig
@@ -454,7 +496,7 @@ def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
         for key, name in _instrument_references(testbed)
         if name not in testbed.instruments
     ]
-    problems += _check_alignment(testbed, where)
+    problems += _check_alignment(testbed, where) + _check_feed(testbed, where)
     mistakes = [*signal_mistakes(testbed), *side_mistakes(testbed)]
     problems += [Problem(f"{where}: {key}", *rest) for key, *rest in mistakes]
     owners: dict[tuple[str, str], str] = {}
@@ -479,6 +521,17 @@ def _cross_check(testbed: Testbed, where: str) -> list[Problem]:
         for name in sorted(unknown)
     ]
     return problems
+
+
+def _check_feed(testbed: Testbed, where: str) -> list[Problem]:
+    """Check that what is said of the feed is of use."""
+    if testbed.feed != FeedConfig() and testbed.receiver.source != "feed":
+        what, cure = "is not read", 'set receiver.source = "feed", or remove it'
+        return [Problem(f"{where}: feed", what, cure)]
+    if testbed.feed.alice_state is not None and testbed.receiver.calibrate_by is None:
+        what, cure = "has no calibration to take turns with", "add receiver.calibrate_by"
+        return [Problem(f"{where}: feed.alice_state", what, cure)]
+    return []
 
 
 def _check_alignment(testbed: Testbed, where: str) -> list[Problem]:
@@ -523,8 +576,14 @@ def _check_retarders(testbed: Testbed, where: str) -> list[Problem]:
 
 def _instrument_references(testbed: Testbed) -> list[tuple[str, str]]:
     return [
-        ("receiver.tagger", testbed.receiver.tagger),
-        ("receiver.alice", testbed.receiver.alice),
+        *(
+            (f"receiver.{key}", name)
+            for key, name in (
+                ("tagger", testbed.receiver.tagger),
+                ("alice", testbed.receiver.alice),
+            )
+            if name is not None
+        ),
         ("light.attenuator", testbed.light.attenuator),
         *((f"knobs.{name}.instrument", knob.instrument) for name, knob in testbed.knobs.items()),
         *(

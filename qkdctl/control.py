@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from drivers.errors import InstrumentError, SettingError
-from qkdctl.control_socket import ControlSocket, ControlSocketError, SocketInUseError
+from qkdctl.control_socket import (
+    ControlSocket,
+    ControlSocketError,
+    SocketInUseError,
+    accept_clients,
+)
 from qkdctl.jsonrpc import (
     MAX_LINE,
     LineTooLongError,
@@ -62,12 +67,15 @@ class ControlServer:
 
     A request is carried out to its end even when its client goes away; only a subscription ends
     with its client. Nothing that a client sends ends the server.
+
+    Attributes:
+        path: Where the socket is, or shall be.
     """
 
     def __init__(self, path: Path, operations: Operations) -> None:
         """Args: where the socket shall be, and what carries the verbs out."""
         self._operations = operations
-        self._path = path
+        self.path = path
         self._socket: ControlSocket | None = None
         self._clients = 0
         self._jobs: set[Job] = set()
@@ -84,7 +92,7 @@ class ControlServer:
             ControlSocketError: The socket cannot be made.
         """
         if self._socket is None:
-            self._socket = ControlSocket(self._path)
+            self._socket = ControlSocket(self.path)
 
     def release(self) -> None:
         """Remove the socket; safe to repeat."""
@@ -109,19 +117,15 @@ class ControlServer:
                 self.release()
 
     async def _accept(self, tasks: asyncio.TaskGroup) -> None:
-        def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if not server.is_serving():  # came in while the server was closing
-                writer.close()
-                return
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = Connection(self._operations, reader, writer, tasks, self._jobs)
-            tasks.create_task(self._serve_client(connection), name="control client")
+            await self._serve_client(connection)
 
-        listener = self._socket.listener if self._socket else None
-        server = await asyncio.start_unix_server(welcome, sock=listener, limit=MAX_LINE)
-        try:
-            await asyncio.get_running_loop().create_future()  # until cancelled
-        finally:
-            server.close()
+        if self._socket is None:
+            raise RuntimeError("the control socket is not claimed")
+        await accept_clients(
+            self._socket.listener, serve, tasks, name="control client", limit=MAX_LINE
+        )
 
     async def _serve_client(self, connection: "Connection") -> None:
         self._clients += 1

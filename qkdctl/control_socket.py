@@ -1,12 +1,14 @@
-"""The socket file of a daemon: one per link, for the operators' group, gone when the daemon is."""
+"""The socket files of a daemon: for the operators' group, gone when the daemon is."""
 
+import asyncio
 import fcntl
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from qkdctl.paths import UnsafeDirectoryError, make_private, runtime_directory
 
@@ -17,7 +19,7 @@ BACKLOG = 32
 
 
 class ControlSocketError(OSError):
-    """The control socket cannot be made; the text says why and what to do."""
+    """A socket of the daemon cannot be made; the text says why and what to do."""
 
 
 class SocketInUseError(ControlSocketError):
@@ -34,14 +36,22 @@ class ControlSocket:
         listener: Bound and listening.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, name: str = "control socket", chosen_by: str = "--socket"
+    ) -> None:
         """Make the socket at ``path``, in place of one that no daemon listens on any more.
+
+        Args:
+            path: Where.
+            name: What it is, for errors.
+            chosen_by: Where another path can be given.
 
         Raises:
             SocketInUseError: Another daemon listens there.
             ControlSocketError: The file cannot be made.
         """
         self._path = path
+        self._name, self._chosen_by = name, chosen_by
         try:
             if path.parent == runtime_directory():
                 make_private(path.parent)
@@ -62,7 +72,7 @@ class ControlSocket:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
         except OSError as exc:
-            log.warning("control socket %s was not removed: %s", self._path, exc)
+            log.warning("%s %s was not removed: %s", self._name, self._path, exc)
         self._lock.close()  # its file stays: were it removed, two daemons could each lock one
 
     def _take_lock(self) -> IO[bytes]:
@@ -79,7 +89,7 @@ class ControlSocket:
             return
         if not self._path.is_socket():
             raise self._error(
-                "something else has that name; remove it or choose another with --socket"
+                f"something else has that name; remove it or choose another with {self._chosen_by}"
             )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
@@ -102,10 +112,45 @@ class ControlSocket:
         return listener
 
     def _error(self, why: object) -> ControlSocketError:
-        return ControlSocketError(f"control socket {self._path}: {why}")
+        return ControlSocketError(f"{self._name} {self._path}: {why}")
 
     def _other_daemon(self) -> SocketInUseError:
         return SocketInUseError(
             f"another daemon runs for this link and listens at {self._path}; end it with "
-            "'qkdctl stop', or choose another socket with --socket"
+            f"'qkdctl stop', or choose another socket with {self._chosen_by}"
         )
+
+
+async def accept_clients(
+    listener: socket.socket,
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    tasks: asyncio.TaskGroup,
+    *,
+    name: str,
+    limit: int,
+) -> NoReturn:
+    """Run a task for every client of a listening socket, until cancelled.
+
+    Args:
+        listener: Bound and listening; closed when this ends.
+        serve: Serves one client until it goes away.
+        tasks: Where the clients' tasks run; they may outlive this.
+        name: Of those tasks.
+        limit: Longest line that a reader takes, bytes.
+    """
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await serve(reader, writer)
+
+    def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not server.is_serving():  # came in while the server was closing
+            writer.close()
+            return
+        tasks.create_task(attend(reader, writer), name=name)
+
+    server = await asyncio.start_unix_server(welcome, sock=listener, limit=limit)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        server.close()
+    raise RuntimeError(f"{name} ended although it serves until cancelled")

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -54,6 +55,8 @@ class Daemon:
         self._last_run: str | None = None
         bench.on_window = self._show_window
         bench.on_inverted = self._show_inverted
+        if bench.feed is not None:
+            bench.feed.on_event = partial(self._publish, "feed")
 
     async def run(self, *services: tuple[str, Serve]) -> None:
         """Open the bench, serve until asked to stop, leave the bench safe on every way out.
@@ -109,7 +112,7 @@ class Daemon:
             "qber": window.get("qber"),
             "qber_z": window.get("qber_z"),
             "qber_x": window.get("qber_x"),
-            "expected_excess": conductor.expected_excess,
+            **self._excess(),
             "detection_rate_hz": window.get("detection_rate_hz"),
             "light_on": self._bench.light.is_on,
             "last_run": self._last_run,
@@ -120,6 +123,9 @@ class Daemon:
             "setting": {name: self._bench.confirmed.get(name) for name in self._bench.knobs},
             "inverted": list(self._bench.inverted),
             "last_calibration": conductor.last_calibration,
+            "alarms": dict(conductor.alarms.active),
+            "tracking": None if conductor.tracking is None else conductor.tracking.status(),
+            "feed": None if self._bench.feed is None else self._bench.feed.counts(),
         }
 
     async def instruments(self) -> Sequence[Json]:
@@ -314,14 +320,14 @@ class Daemon:
                 match event.kind:
                     case "window":
                         await self._history.add_window(event.time_s, event.data)
-                    case "alarm" | "calibration" | "inverted" | "note" | "setting":
+                    case "alarm" | "calibration" | "inverted" | "key-cost" | "note" | "setting":
                         await self._history.add_event(event.time_s, event.kind, event.data)
 
     async def _poll(self) -> None:
         """Notice instruments that vanish, and hands at the shutter, while nothing else would."""
         while True:
             await asyncio.sleep(POLL_S)
-            if self._conductor.state in {"idle", "tracking"}:
+            if self._conductor.is_watched:
                 await self._look_at_instruments()
 
     async def _look_at_instruments(self) -> None:
@@ -338,6 +344,14 @@ class Daemon:
     async def _wait_for_stop(self) -> None:
         await self._stop.wait()
         raise StopRequested
+
+    def _excess(self) -> dict[str, float | None]:
+        """Tell how far the QBER is above the best one, and how far it has to be at least."""
+        tracking = self._conductor.tracking
+        names = "expected_excess", "excess_q90", "limit_excess"
+        if tracking is None or tracking.report is None:
+            return dict.fromkeys(names)
+        return {name: getattr(tracking.report, name) for name in names}
 
     def _state(self) -> dict[str, Any]:
         return {"state": self._conductor.state, "reason": self._conductor.reason}

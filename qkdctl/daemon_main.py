@@ -17,10 +17,12 @@ from qkdctl.clock import epoch_clock
 from qkdctl.config import TestbedFileError, load_testbed
 from qkdctl.control import ControlServer
 from qkdctl.control_socket import ControlSocketError
-from qkdctl.daemon import Daemon
+from qkdctl.daemon import Daemon, Serve
 from qkdctl.events import EventBus
+from qkdctl.feed_record import FeedRecord
+from qkdctl.feed_socket import FeedServer
 from qkdctl.history import History, HistoryError
-from qkdctl.paths import UnsafeDirectoryError, socket_path, state_directory
+from qkdctl.paths import UnsafeDirectoryError, feed_path, socket_path, state_directory
 from qkdctl.simulate import serve_simulated
 from qkdctl.testbed import OpenTestbed, UnsafeError
 
@@ -116,7 +118,21 @@ async def _serve(
         control = ControlServer(socket or socket_path(config.link.name), daemon)
         control.claim()
         stack.callback(control.release)
-        await daemon.run(("control", control.serve))
+        services = [("control", control.serve), *_feed(bench, control.path, stack)]
+        await daemon.run(*services)
+
+
+def _feed(bench: OpenTestbed, control: Path, stack: AsyncExitStack) -> list[tuple[str, Serve]]:
+    """Make what the QKD stack posts to, if the link has it, and its record."""
+    if bench.feed is None:
+        return []
+    config = bench.config.feed
+    if config.record is not None:
+        record = FeedRecord(config.record, config.record_megabytes, config.record_files)
+        stack.callback(record.close)
+        bench.feed.on_message = record.add
+    server = FeedServer(config.socket or feed_path(control), bench.feed)
+    return [("feed", server.serve)]
 
 
 @asynccontextmanager

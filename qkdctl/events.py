@@ -18,7 +18,9 @@ class Event:
         time_s: When, seconds since the epoch.
         kind: What sort: ``state``, ``window``, ``setting``, ``progress``, ``ended`` (a
             calibration), ``calibration`` (a stage's result), ``inverted`` (which bases are, from
-            now on), ``alarm``, ``note``.
+            now on), ``feed`` (a refusal of what the QKD stack posted, or its silence),
+            ``tracking`` (what a window told the trackers, and what it cost), ``key-cost`` (its
+            averages, once a minute), ``alarm``, ``note``.
         data: Details, JSON-able.
     """
 

@@ -1,16 +1,17 @@
 """Holding a setting while key is made: with a model by tracking, without one by watching."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from scipy.stats import binom
 
+from calibration.clicks import Clicks
+from calibration.tracking.disturbance import Cause
 from calibration.tracking.phase import PhaseTracker
 from calibration.tracking.polarization import PolarizationTracker
+from calibration.tracking.report import Proposal, TrackingReport
 from qkdctl.config import Testbed
-from qkdctl.testbed import OpenTestbed
 
 log = logging.getLogger(__name__)
 
@@ -21,33 +22,49 @@ three windows a second."""
 REFERENCE_SIFTED = 20_000
 """Sifted counts that make up the QBER which a watched setting is held against."""
 
+Limits = Mapping[str, tuple[float, float]]
+
 
 class LockLostError(Exception):
-    """The setting no longer fits the fibre; the text says how that showed."""
-
-
-@dataclass(frozen=True)
-class HoldReport:
-    """One step of holding.
+    """The setting no longer fits the link; the text says how that showed.
 
     Attributes:
-        setting: What is in force, dither left out: the setting to go back to.
-        expected_excess: QBER above the best reachable one, or None without a model.
+        cause: What brought it about, as far as that is known.
+        stage: The stage that is to be run anew; None for the one that aligns.
     """
 
-    setting: Mapping[str, float]
-    expected_excess: float | None
+    def __init__(self, text: str, cause: Cause = "drift", stage: str | None = None) -> None:
+        super().__init__(text)
+        self.cause: Cause = cause
+        self.stage = stage
 
 
 class Hold(Protocol):
-    """A way of holding a setting."""
+    """A way of holding a setting; knows counts and settings, no instrument.
 
-    async def step(self) -> HoldReport:
-        """Measure one window and act on it.
+    Attributes:
+        name: What is held, or ``watch`` without a model of it.
+    """
+
+    name: Literal["polarization", "phase", "watch"]
+
+    def propose(self, now_s: float) -> Proposal:
+        """Choose the setting of the next window, and how long it is to last."""
+        ...
+
+    def learn(
+        self, clicks: Clicks, in_force: Mapping[str, float], now_s: float, *, is_frozen: bool
+    ) -> TrackingReport | None:
+        """Take in a window; None without a model.
+
+        Args:
+            clicks: Counts of the window.
+            in_force: Setting while counting, as read back.
+            now_s: When the window ended, s.
+            is_frozen: Whether the counts say nothing of the setting.
 
         Raises:
             LockLostError: The setting no longer fits.
-            InstrumentError: An instrument failed.
         """
         ...
 
@@ -61,29 +78,30 @@ class Track:
 
     def __init__(
         self,
-        bench: OpenTestbed,
+        config: Testbed,
         setting: Mapping[str, float],
         posterior: Mapping[str, Any],
-        now: Callable[[], float],
+        limits: Limits,
+        now_s: float,
     ) -> None:
-        self._bench = bench
-        self._now = now
-        limits = {name: bench.limits(name) for name in bench.config.alignment.knobs}
-        self._tracker = _tracker(bench.config, posterior, setting, limits, now())
+        self.name: Literal["polarization", "phase", "watch"] = config.aligning_stage
+        self._tracker = _tracker(config, posterior, setting, limits, now_s)
 
-    async def step(self) -> HoldReport:
-        """Set what the tracker proposes, measure, let it learn."""
-        proposal = self._tracker.next_setting(self._now())
-        in_force = await self._bench.apply(proposal.setting)
-        window = await self._bench.measure_for(proposal.window_s)
-        is_dark = "dark" in window.flags
-        report = self._tracker.update(window.signal, in_force, self._now(), dark=is_dark)
-        if report.lost:
+    def propose(self, now_s: float) -> Proposal:
+        """Choose what the tracker would set."""
+        return self._tracker.next_setting(now_s)
+
+    def learn(
+        self, clicks: Clicks, in_force: Mapping[str, float], now_s: float, *, is_frozen: bool
+    ) -> TrackingReport:
+        """Let the tracker learn; a lock that was lost in the dark shows when light is back."""
+        report = self._tracker.update(clicks, in_force, now_s, dark=is_frozen)
+        if report.lost and not report.dark:
             raise LockLostError(
-                f"QBER {window.signal.qber.value:.2%} where "
+                f"QBER {clicks.qber.value:.2%} where "
                 f"{report.floor + report.expected_excess:.2%} was expected"
             )
-        return HoldReport(proposal.held, report.expected_excess)
+        return report
 
     def posterior(self) -> Mapping[str, Any]:
         """What the tracker knows by now."""
@@ -94,7 +112,7 @@ def _tracker(
     config: Testbed,
     posterior: Mapping[str, Any],
     setting: Mapping[str, float],
-    limits: Mapping[str, tuple[float, float]],
+    limits: Limits,
     now_s: float,
 ) -> PolarizationTracker | PhaseTracker:
     """Make the tracker of the link's encoding."""
@@ -112,21 +130,29 @@ def _tracker(
 class Watch:
     """Leaves the setting alone and compares the QBER with what it was at first."""
 
-    def __init__(self, bench: OpenTestbed, setting: Mapping[str, float]) -> None:
-        self._bench = bench
+    name: Literal["polarization", "phase", "watch"] = "watch"
+
+    def __init__(self, config: Testbed, setting: Mapping[str, float]) -> None:
+        self._window_s = config.tracking.window_s
+        self._target_excess = config.alignment.target_excess
         self._setting = dict(setting)
         self._sifted = self._errors = 0
 
-    async def step(self) -> HoldReport:
-        """Measure one window; the first ones make up the reference."""
-        window = await self._bench.measure_for(self._bench.config.tracking.window_s)
-        sifted, errors = window.signal.sifted, window.signal.errors
+    def propose(self, now_s: float) -> Proposal:
+        """Set nothing."""
+        return Proposal({}, self._setting, (), self._window_s)
+
+    def learn(
+        self, clicks: Clicks, in_force: Mapping[str, float], now_s: float, *, is_frozen: bool
+    ) -> None:
+        """Compare; the first windows make up the reference."""
+        if is_frozen:
+            return
         if self._sifted < REFERENCE_SIFTED:
-            self._sifted += sifted
-            self._errors += errors
+            self._sifted += clicks.sifted
+            self._errors += clicks.errors
         else:
-            self._compare(sifted, errors)
-        return HoldReport(self._setting, None)
+            self._compare(clicks.sifted, clicks.errors)
 
     def posterior(self) -> None:
         """Nothing is known without a model."""
@@ -134,7 +160,7 @@ class Watch:
 
     def _compare(self, sifted: int, errors: int) -> None:
         reference = (self._errors + 1) / (self._sifted + 2)
-        allowed = reference + self._bench.config.alignment.target_excess
+        allowed = reference + self._target_excess
         if binom.sf(errors - 1, sifted, allowed) < FALSE_ALARM:
             raise LockLostError(
                 f"QBER {errors / sifted:.2%} of {sifted} sifted counts where {reference:.2%} was "
@@ -143,16 +169,17 @@ class Watch:
 
 
 def hold_for(
-    bench: OpenTestbed,
+    config: Testbed,
     setting: Mapping[str, float],
     posterior: Mapping[str, Any] | None,
-    now: Callable[[], float],
+    limits: Limits,
+    now_s: float,
 ) -> Hold:
     """Choose how to hold: with the model where there is one, else by watching."""
-    if posterior is None:
-        return Watch(bench, setting)
+    if posterior is None or config.feed.pooled:
+        return Watch(config, setting)
     try:
-        return Track(bench, setting, posterior, now)
+        return Track(config, setting, posterior, limits, now_s)
     except (KeyError, TypeError, ValueError) as exc:
         log.warning("the posterior on record is of no use (%s); watching without a model", exc)
-        return Watch(bench, setting)
+        return Watch(config, setting)

@@ -9,6 +9,7 @@ SYSTEM_RUNTIME_DIRECTORY = Path("/run/qkdctl")
 """``RuntimeDirectory=qkdctl`` of the systemd unit: set for the daemon, not for its clients."""
 
 SUFFIX = ".sock"
+FEED_SUFFIX = ".feed"
 
 
 class UnsafeDirectoryError(Exception):
@@ -29,6 +30,11 @@ def socket_path(link: str) -> Path:
     if given := os.environ.get("QKDCTL_SOCKET"):
         return Path(given)
     return runtime_directory() / f"{link}{SUFFIX}"
+
+
+def feed_path(control: Path) -> Path:
+    """Path of the socket on which the QKD stack posts, beside the control socket."""
+    return control.with_suffix(FEED_SUFFIX)
 
 
 def make_private(directory: Path) -> None:

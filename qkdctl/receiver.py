@@ -1,7 +1,7 @@
 """Where windows come from: Alice's pattern folded on time tags, or counters state by state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from calibration.clicks import STATES, Window
@@ -27,6 +27,21 @@ class Receiver(Protocol):
     async def measure(self, duration_s: float) -> Window:
         """Integrate for ``duration_s`` (all of Alice's states together)."""
         ...
+
+
+@dataclass(frozen=True)
+class HeldWindow:
+    """A window measured while a setting is held.
+
+    Attributes:
+        window: The counts.
+        setting: What was in force meanwhile, as confirmed.
+        end_s: When it ended, seconds since the epoch.
+    """
+
+    window: Window
+    setting: Mapping[str, float]
+    end_s: float
 
 
 def pattern_of(link: LinkConfig) -> Pattern:
@@ -83,6 +98,10 @@ class PatternReceiver:
             start_s=start_s,
         )
         return replace(window, inverted=self.inverted)
+
+    def forget_pattern(self) -> None:
+        """Take note that Alice was told to send something else."""
+        self._pattern_is_on = False
 
     async def acquire(self, duration_s: float) -> TimeTags:
         """Record tags of all detectors over the running pattern."""

@@ -114,6 +114,15 @@ class SignalCalibrator:
         self._calibrated[name] = Calibrated(self._now(), dict(setting), figure)
         await self._history.keep_calibrated(name, setting, figure)
 
+    async def keep_moved(self, name: str, setting: Mapping[str, float]) -> None:
+        """Remember where a tracker has taken what a stage left in force; its figure stays."""
+        known = self._calibrated.get(name)
+        if known is None:
+            return
+        moved = dict(known.setting) | dict(setting)
+        self._calibrated[name] = Calibrated(known.time_s, moved, known.figure)
+        await self._history.keep_calibrated(name, moved, known.figure)
+
     async def check_alignment(
         self, name: str, setting: Mapping[str, float] | None
     ) -> dict[str, Any] | None:

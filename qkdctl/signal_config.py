@@ -195,8 +195,9 @@ def _level_mistake(testbed: "Testbed", name: str) -> tuple[str, str] | None:
 
 
 def _pattern_only(key: str, testbed: "Testbed") -> Iterator[Mistake]:
-    if testbed.receiver.source != "pattern":
-        what = f"tells slots apart, which receiver.source = {testbed.receiver.source!r} does not"
+    source = testbed.receiver.calibration_source
+    if source != "pattern":
+        what = f"tells slots apart, which receiver.source = {source!r} does not"
         yield key, what, 'remove it, or use a time tagger and source = "pattern"'
 
 

@@ -23,7 +23,10 @@ from drivers.roles import (
 )
 from drivers.transport.connect import Connector
 from qkdctl.config import KnobConfig, Testbed
-from qkdctl.receiver import PatternReceiver, Receiver, ScanReceiver, pattern_of
+from qkdctl.feed_inbox import FeedInbox
+from qkdctl.feed_receiver import FeedReceiver
+from qkdctl.receiver import HeldWindow, PatternReceiver, Receiver, ScanReceiver, pattern_of
+from qkdctl.settings_in_force import SettingsInForce
 from qkdctl.watched import WatchedQuantities
 
 log = logging.getLogger(__name__)
@@ -49,10 +52,12 @@ class Light:
     Attributes:
         attenuation_db: In force while light is on, dB.
         is_on: Whether light is let in.
+        on_change: Is told when it has been let in or attenuated, and when it is to be shut.
     """
 
     def __init__(self, attenuator: LightValve, attenuation_db: float) -> None:
         self._attenuator = attenuator
+        self.on_change: Callable[[], None] = lambda: None
         self.attenuation_db = attenuation_db
         self.is_on = False
 
@@ -69,17 +74,20 @@ class Light:
         self.is_on = await self._attenuator.set_shutter(is_open=True)
         if not self.is_on:
             raise InstrumentError(self.name, "the shutter did not open; look at its front panel")
+        self.on_change()
 
     async def attenuate(self, attenuation_db: float) -> float:
         """Change the attenuation in force; return what is, dB. While light is off none is set."""
         if self.is_on:
             attenuation_db = await self._attenuator.set_attenuation(attenuation_db)
         self.attenuation_db = attenuation_db
+        self.on_change()
         return attenuation_db
 
     async def turn_off(self) -> None:
         """Shut the light; from any state."""
         self.is_on = False
+        self.on_change()
         await self._attenuator.make_safe()
 
     async def is_open(self) -> bool:
@@ -105,7 +113,9 @@ class OpenTestbed:
         instruments: By name.
         knobs: By name.
         light: The attenuator.
-        receiver: Where windows come from.
+        receiver: Where windows come from while a calibration measures.
+        settings: Which setting was in force when.
+        feed: Where the QKD stack posts its windows, or None.
         watched: What must stay within its band while a calibration measures.
         identities: Who each opened instrument says it is.
         confirmed: Value of each knob as last confirmed; a knob whose state is unknown is not in it.
@@ -126,12 +136,22 @@ class OpenTestbed:
                 instrument cannot do what the file wants of it.
         """
         self.config = config
+        self._now = now
+        self.settings = SettingsInForce(now)
         self.instruments = {
             name: driver_entry(entry.kind).build(name, entry.resource, entry.options, connector)
             for name, entry in config.instruments.items()
         }
         self.knobs = {name: self._knob(name, knob) for name, knob in config.knobs.items()}
         self.light = Light(self._attenuator(), config.light.attenuation_db)
+        self.light.on_change = self.settings.interrupt
+        self.feed: FeedInbox | None = None
+        self._key_receiver: FeedReceiver | None = None
+        if config.receiver.source == "feed":
+            self.feed = FeedInbox(config.feed, self.settings, now)
+            signal = next(iter(config.link.intensities))
+            self._key_receiver = FeedReceiver(self.feed, self.settings, signal, now)
+        self._is_making_key = False
         self.receiver = self._receiver(now)
         self.watched = WatchedQuantities(config.watch, self.instruments)
         self._check_stages()
@@ -158,7 +178,8 @@ class OpenTestbed:
         Raises:
             UnsafeError: Some instrument is not known to be safe.
         """
-        self.light.is_on = False
+        self.light.is_on = self._is_making_key = False
+        self.settings.begin_change()
         self.confirmed.clear()
         for knob in self.knobs.values():
             knob.last = None  # instruments go to rest by themselves: what they hold must be read
@@ -192,6 +213,7 @@ class OpenTestbed:
                 min(unknown), f"there is no such knob; known are {', '.join(self.knobs)}"
             )
         moves = {self.knobs[name]: value for name, value in setting.items()}
+        self.settings.begin_change()
         try:
             confirmed = await set_together(moves)
         except BaseException:
@@ -200,11 +222,13 @@ class OpenTestbed:
                     self.confirmed.pop(knob.name, None)
             raise
         self.confirmed |= confirmed
+        self.settings.settle(self.confirmed)
         return confirmed
 
     async def read_setting(self) -> dict[str, float]:
         """Ask the instruments for the value of each knob."""
         self.confirmed = {name: await knob.read() for name, knob in self.knobs.items()}
+        self.settings.settle(self.confirmed)
         return dict(self.confirmed)
 
     @property
@@ -216,6 +240,8 @@ class OpenTestbed:
         """Invert the bits of these bases, and of no others, from the next window on."""
         if bases != self.receiver.inverted:
             self.receiver.inverted = bases
+            if self._key_receiver is not None:
+                self._key_receiver.inverted = bases
             self.on_inverted(bases)
 
     def limits(self, name: str) -> tuple[float, float]:
@@ -228,13 +254,53 @@ class OpenTestbed:
 
     async def measure_for(self, duration_s: float) -> Window:
         """Measure for a time, within the limits of the testbed file."""
+        self._is_making_key = False
         window = await self.receiver.measure(self._bounded_s(duration_s))
+        await self._take_in(window)
+        return window
+
+    async def measure_held(
+        self, in_force: Mapping[str, float], duration_s: float
+    ) -> list[HeldWindow]:
+        """Measure while key is made, with a setting that is held meanwhile.
+
+        From the feed these are the windows that have come by then, measured with earlier settings.
+
+        Args:
+            in_force: Knobs as they were confirmed.
+            duration_s: How long to hold the setting at least, within the limits of the file.
+
+        Returns:
+            One window or more, in the order of time, each with the setting it was measured with.
+        """
+        if self._key_receiver is None:
+            window = await self.measure_for(duration_s)
+            return [HeldWindow(window, in_force, self._now())]
+        await self._make_key(self._key_receiver)
+        held = await self._key_receiver.held(in_force, self._bounded_s(duration_s))
+        for each in held:
+            await self._take_in(each.window)
+        return held
+
+    async def _make_key(self, receiver: FeedReceiver) -> None:
+        """Let Alice send what key is made of, and use no window from before that."""
+        if self._is_making_key:
+            return
+        state, name = self.config.feed.alice_state, self.config.receiver.alice
+        if state is not None and name is not None:
+            await self._alice(name).set_state(state)
+            if isinstance(self.receiver, PatternReceiver):
+                self.receiver.forget_pattern()
+        receiver.begin()
+        self._is_making_key = True
+
+    async def _take_in(self, window: Window) -> None:
+        """Show a window, heed the ceiling, plan the next exposures by its rate."""
         self.on_window(window)
         rate_hz = window.photons / window.duration_s
         await self._heed_ceiling(rate_hz)
         if window.photons >= LEAST_PHOTONS_FOR_RATE and "dark" not in window.flags:
             self._rate_hz = rate_hz
-        return window
 
     async def acquire(self, photons: int) -> TimeTags:
         """Record the tags of about ``photons`` detections at the rate seen last.
@@ -244,6 +310,7 @@ class OpenTestbed:
         """
         if not isinstance(self.receiver, PatternReceiver):
             raise TypeError("the receiver of this testbed does not fold tags")
+        self._is_making_key = False
         tags = await self.receiver.acquire(self._bounded_s(photons / self._rate_hz))
         await self._heed_ceiling(sum(map(len, tags.since_sync_ps.values())) / tags.duration_s)
         return tags
@@ -323,16 +390,26 @@ class OpenTestbed:
 
     def _receiver(self, now: Callable[[], float]) -> Receiver:
         config, link = self.config.receiver, self.config.link
-        tagger, alice = self.instruments[config.tagger], self.instruments[config.alice]
-        if not isinstance(alice, StateSource):
-            raise _wrong_role(alice, "receiver.alice", "a state source")
-        if config.source == "scan":
+        if config.alice is not None:
+            alice = self._alice(config.alice)
+        if config.calibration_source == "feed" and self._key_receiver is not None:
+            return self._key_receiver
+        if config.tagger is None or config.alice is None:
+            raise ValueError("a receiver without tagger or alice has passed the check of the file")
+        tagger = self.instruments[config.tagger]
+        if config.calibration_source == "scan":
             if not isinstance(tagger, PhotonCounter):
                 raise _wrong_role(tagger, "receiver.tagger", "a photon counter")
             return ScanReceiver(config, next(iter(link.intensities)), tagger, alice, now)
         if not isinstance(tagger, TimeTagger):
             raise _wrong_role(tagger, "receiver.tagger", "a time tagger")
         return PatternReceiver(config, pattern_of(link), tagger, alice, now)
+
+    def _alice(self, name: str) -> StateSource:
+        alice = self.instruments[name]
+        if not isinstance(alice, StateSource):
+            raise _wrong_role(alice, "receiver.alice", "a state source")
+        return alice
 
 
 def _wrong_role(instrument: Instrument, key: str, wanted: str) -> SettingError:

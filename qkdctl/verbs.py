@@ -262,6 +262,42 @@ class Progress(Result):
     note: str | None = None
 
 
+class TrackerStatus(BaseModel):
+    """One tracker: its state, and figures of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    state: str = Field(description="Such as following, frozen, watching or lost.")
+
+
+class TrackingStatus(Result):
+    """What is held while key is made, and at what cost; averages over ten minutes."""
+
+    trackers: dict[str, TrackerStatus]
+    disturbance: str | None = Field(description="cut, stray light or jump; null where none is.")
+    window_s: float = Field(description="Exposure of the last window, s.")
+    drift_rad: float | None = Field(description="Drift per angle in one second, as learnt, rad.")
+    looked_at_share: float = Field(description="Share of the detections that are no key for it.")
+    dither_qber: float = Field(description="QBER that dither adds to the key.")
+    dither_scale: float = Field(description="By how much the budget scales dither down.")
+    key_cost: float = Field(description="Share of the key that tracking costs, 0 to 1.")
+    max_key_cost: float | None = Field(description="Share that it may cost.")
+
+
+class FeedCounts(Result):
+    """What has become of the windows that the QKD stack posted."""
+
+    accepted: int
+    refused: dict[str, int] = Field(description="By reason.")
+    missing: int = Field(description="Numbers that never came, or came too late.")
+    reordered: int = Field(description="Those that came out of order, and were put in order.")
+    restarts: int = Field(description="How often a stream of numbers began anew.")
+    dropped: int = Field(description="Oldest ones lost because nobody used them.")
+    mixed: int = Field(description="Those during which the setting changed: tracking leaves them.")
+    heard_s: float | None = Field(description="When the newest came, seconds since the epoch.")
+    delay_s: float | None = Field(description="From the end of a window until it came, s.")
+
+
 class Status(Result):
     """The link at a glance."""
 
@@ -275,6 +311,10 @@ class Status(Result):
     qber_z: Interval | None
     qber_x: Interval | None
     expected_excess: float | None
+    excess_q90: float | None = Field(None, description="Its 90 % quantile.")
+    limit_excess: float | None = Field(
+        None, description="Least mean excess that any tracker could reach at this drift and rate."
+    )
     detection_rate_hz: float | None
     light_on: bool | None = Field(description="Null where the shutter's state is unknown.")
     last_run: str | None = Field(description="How the previous run ended, if it did not end well.")
@@ -282,6 +322,11 @@ class Status(Result):
     setting: dict[str, float | None]
     inverted: list[Basis] = Field(default_factory=list, description=INVERTED)
     last_calibration: dict[str, JsonValue] | None
+    alarms: dict[str, str] = Field(
+        default_factory=dict, description="Those that are up, by name, with what they say."
+    )
+    tracking: TrackingStatus | None = Field(None, description="Null while nothing is held.")
+    feed: FeedCounts | None = Field(None, description="Null where the stack posts nothing.")
 
 
 class InstrumentStatus(Result):

@@ -28,8 +28,8 @@ PERIOD_S = 0.5
 KEPT_WINDOWS = 2000
 SHOWN_EVENTS = 6
 MIN_PLOT_ROWS, MAX_PLOT_ROWS = 5, 24
-OTHER_LINES = 6
-"""Heading, figures, frame and legend of the plot, and one line to spare."""
+OTHER_LINES = 8
+"""Heading, figures, what is tracked, frame and legend of the plot, and one line to spare."""
 
 MARGIN = 12
 """Frame and labels of the plot, columns."""
@@ -77,6 +77,7 @@ class View:
         parts: list[RenderableType] = [
             _heading(self.status),
             _figures(self.status),
+            *_tracking(self.status),
             Panel(plot, title="QBER", title_align="left"),
             _knob_table(self.knobs),
             Text("\n".join(map(text.event, self.events)), style="dim", no_wrap=True),
@@ -157,7 +158,7 @@ def _figures(status: Mapping[str, Any]) -> Text:
     figures = Text("   ").join(
         [
             Text(f"QBER {text.interval(status['qber'])}"),
-            Text(f"excess {text.percentage_points(status['expected_excess'])}"),
+            Text(f"excess {text.held_excess(status)}"),
             Text(f"{text.count(status['detection_rate_hz'])} detections/s"),
             Text(f"light {light}", style="" if status["light_on"] else "yellow"),
         ]
@@ -165,6 +166,19 @@ def _figures(status: Mapping[str, Any]) -> Text:
     if failing:
         figures.append(f"   {failing} FAILS", style="bold red")
     return figures
+
+
+def _tracking(status: Mapping[str, Any]) -> list[Text]:
+    """Say what is tracked at what cost, then what is wrong with it; nothing where nothing is."""
+    tracking, alarms = status.get("tracking"), status.get("alarms", {})
+    lines = []
+    if tracking is not None:
+        said = f"{text.trackers(tracking)}   costs {text.key_cost(tracking)}"
+        lines.append(Text(said, no_wrap=True))
+    if alarms:
+        said = "   ".join(f"{name}: {each}" for name, each in alarms.items())
+        lines.append(Text(said, style="bold red", no_wrap=True))
+    return lines
 
 
 def _qber_plot(windows: deque[Mapping[str, Any]], columns: int, rows: int) -> RenderableType:

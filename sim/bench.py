@@ -216,6 +216,22 @@ class SimulatedBench:
         """
         self.twin.disturb(_vector(rotation_rad), self._clock.now_s())
 
+    def bend(self, loss_db: float) -> None:
+        """Let the channel lose more from now on, dB: some 100 dB are a cut fibre, 0 mends it.
+
+        Raises:
+            ValueError: The loss is negative or not finite.
+        """
+        self.twin.channel.bend(loss_db, self._clock.now_s())
+
+    def illuminate(self, stray_hz: float) -> None:
+        """Let light from outside make clicks in each detector from now on, Hz; 0 ends it.
+
+        Raises:
+            ValueError: The rate is negative or not finite.
+        """
+        self.twin.channel.illuminate(stray_hz, self._clock.now_s())
+
     def truth(self) -> dict[str, Any]:
         """Return what the bench itself knows, ready for JSON."""
         now_s = self._clock.now_s()

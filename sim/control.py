@@ -7,6 +7,8 @@ Requests and their answers::
      "kind": "stall", "on": true}                        {"faults": {...}}
     {"do": "record", "since": 0}                         {"entries": [...], "first": 0, "next": n}
     {"do": "jump", "rotation_rad": [0.1, 0, 0]}          {"done": "jump"}
+    {"do": "bend", "loss_db": 100}                       {"done": "bend"}
+    {"do": "illuminate", "stray_hz": 1e4}                {"done": "illuminate"}
     {"do": "stop"}                                       {"done": "stop"}
 
 ``plug`` is another word for ``unplug`` off. Anything else is answered ``{"error": "..."}``.
@@ -25,6 +27,8 @@ from sim.bench import SimulatedBench
 LONGEST_LINE: Final = 65536
 ENTRIES_TOLD: Final = 5000
 """Entries of the record in one answer at most; ``next`` tells where to go on."""
+
+VERBS: Final = ("truth", "fault", "record", "jump", "bend", "illuminate", "stop")
 
 _WAITING_REQUESTS: Final = 100
 
@@ -117,14 +121,24 @@ async def _carry_out(bench: SimulatedBench, request: object) -> dict[str, Any]:
                 raise _RequestError("'rotation_rad' holds numbers")
             bench.jump(rotation_rad)
             return {"done": "jump"}
+        case {"do": "bend", "loss_db": int() | float() as loss_db}:
+            bench.bend(loss_db)
+            return {"done": "bend"}
+        case {"do": "illuminate", "stray_hz": int() | float() as stray_hz}:
+            bench.illuminate(stray_hz)
+            return {"done": "illuminate"}
         case {"do": "stop"}:
             return {"done": "stop"}
         case {"do": "fault"}:
             raise _RequestError("'fault' needs 'instrument' and 'kind'")
         case {"do": "jump"}:
             raise _RequestError("'jump' needs 'rotation_rad'")
+        case {"do": "bend"}:
+            raise _RequestError("'bend' needs a number 'loss_db'")
+        case {"do": "illuminate"}:
+            raise _RequestError("'illuminate' needs a number 'stray_hz'")
         case {"do": verb}:
-            raise _RequestError(f"cannot do {verb!r}; try truth, fault, record, jump or stop")
+            raise _RequestError(f"cannot do {verb!r}; try {', '.join(VERBS)}")
         case _:
             raise _RequestError("a request is a JSON object that says what to 'do'")
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.channel import Channel
 from sim.levels import Electrode, Levels, LevelSettings
 from sim.liquid_crystals import LiquidCrystalBank
 from sim.modulator import IntensityModulator, ModulatorSettings
@@ -107,6 +108,7 @@ class Twin(ABC):
         self._noise = noise
         self.source = Source(settings.source)
         self.attenuator = AttenuatorModel(settings.nominal_attenuation_db)
+        self.channel = Channel()
         self.receiver = Receiver(settings.receiver, bin_ps)
         self.nanowires = Nanowires(settings.nanowires)
         null, *lates = np.random.SeedSequence(settings.seed, spawn_key=(4,)).spawn(1 + DETECTORS)
@@ -118,7 +120,7 @@ class Twin(ABC):
         ]
         drawn = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(3,)))
         self.levels = Levels(settings.levels, settings.source, drawn)
-        self._biased = np.ones((2, DETECTORS)), self.receiver
+        self._biased = np.ones((2, DETECTORS)), 0.0, self.receiver
 
     @property
     def squeezers(self) -> SqueezerBank:
@@ -216,7 +218,7 @@ class Twin(ABC):
     def transmission(self, now_s: float) -> float:
         """Return light at the receiver over light at Alice with nominal attenuation."""
         gain_db = self._nominal_attenuation_db + self._laser_offset_db - self._loss_db
-        gain_db -= self._extra_loss_db(now_s)
+        gain_db -= self._extra_loss_db(now_s) + self.channel.loss_db(now_s)
         return float(self.attenuator.transmission(now_s) * 10 ** (gain_db / 10))
 
     def mean_photons(self, now_s: float) -> Floats:
@@ -307,19 +309,19 @@ class Twin(ABC):
             passed += periods
 
     def _receiver_at(self, now_s: float) -> Receiver:
-        """Return the detectors as their bias lets them be at a time."""
-        response = np.array(self.nanowires.response(now_s))
-        known, receiver = self._biased
-        if np.array_equal(response, known):
+        """Return the detectors as bias and stray light let them be at a time."""
+        response, stray_hz = np.array(self.nanowires.response(now_s)), self.channel.stray_hz(now_s)
+        known, known_hz, receiver = self._biased
+        if stray_hz == known_hz and np.array_equal(response, known):
             return receiver
         rested = self._rested
         h, v, d, a = np.minimum(response[0] * rested.efficiencies, 1.0).tolist()
-        dark = (response[1] * rested.dark_hz).tolist()
+        dark = (response[1] * rested.dark_hz + stray_hz).tolist()
         biased = replace(
             rested, efficiencies=(h, v, d, a), dark_hz=(dark[0], dark[1], dark[2], dark[3])
         )
-        self._biased = response, Receiver(biased, self.receiver.slot_ps)
-        return self._biased[1]
+        self._biased = response, stray_hz, Receiver(biased, self.receiver.slot_ps)
+        return self._biased[2]
 
     def _chunks(self, start_s: float, duration_s: float) -> Iterator[tuple[float, int]]:
         """Cut a window where something was told to move; yield middles and whole periods."""
@@ -328,6 +330,7 @@ class Twin(ABC):
         devices: tuple[Moving, ...] = (
             self.source,
             self.attenuator,
+            self.channel,
             self.nanowires,
             self.modulator,
             self.levels,

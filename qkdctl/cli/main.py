@@ -3,7 +3,7 @@
 import click
 
 import qkdctl
-from qkdctl.cli import instruments, keyrate, observe, operate, run, tags
+from qkdctl.cli import feed, instruments, keyrate, observe, operate, run, tags
 
 EPILOG = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 daemon not reached."
 
@@ -34,6 +34,7 @@ for command in (
     operate.stop,
     tags.tags,
     keyrate.keyrate,
+    feed.feed,
     run.demo,
     run.bench,
     observe.api,

@@ -15,7 +15,7 @@ from qkdctl.client import DaemonClient
 
 KINDS = ("windows", "trials", "events", "calibrations")
 
-FREQUENT = ("window", "progress")
+FREQUENT = ("window", "tracking", "progress")
 """Kinds of event that ``events --follow`` shows only when they are asked for."""
 
 SECONDS_IN = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
@@ -42,6 +42,10 @@ def _status_text(found: Mapping[str, Any]) -> str:
         ("  Z basis", text.interval(found["qber_z"])),
         ("  X basis", text.interval(found["qber_x"])),
         ("excess", text.excess(found)),
+        ("  limit", text.limit_excess(found)),
+        ("trackers", text.trackers(found.get("tracking"))),
+        ("key cost", text.key_cost(found.get("tracking"))),
+        *(("alarm", f"{name}: {said}") for name, said in found.get("alarms", {}).items()),
         ("detections", f"{text.count(found['detection_rate_hz'])} per second"),
         ("setting", text.setting(found["setting"])),
         ("inverted", text.inverted(found.get("inverted", ()))),
@@ -185,8 +189,8 @@ def events(
 ) -> None:
     """Show what happened: states, alarms, settings, calibrations.
 
-    With --follow --json one object is printed per line. Windows and progress are shown only with
-    --follow and --kind window or --kind progress.
+    With --follow --json one object is printed per line. Windows, tracking and progress are shown
+    only with --follow and --kind window, --kind tracking or --kind progress.
     """
     if follow:
         with suppress(KeyboardInterrupt):

@@ -44,6 +44,42 @@ def excess(found: Mapping[str, Any]) -> str:
     return shown if quantile is None else f"{shown}, 90 % below {percentage_points(quantile)}"
 
 
+def limit_excess(found: Mapping[str, Any]) -> str:
+    """Write the least excess QBER that any tracker could reach; nothing where it is not known."""
+    expected, limit = found.get("expected_excess"), found.get("limit_excess")
+    if expected is None or not limit:
+        return ""
+    return f"{percentage_points(limit)}, {expected / limit:.1f} times"
+
+
+def held_excess(found: Mapping[str, Any]) -> str:
+    """Write the expected excess QBER beside the least that any tracker could reach."""
+    shown, limit = percentage_points(found.get("expected_excess")), limit_excess(found)
+    return f"{shown}, limit {limit}" if limit else shown
+
+
+def trackers(tracking: Mapping[str, Any] | None) -> str:
+    """Say what is held, how each fares, and what disturbs them; nothing where nothing is held."""
+    if tracking is None:
+        return ""
+    shown = ", ".join(f"{name} {each['state']}" for name, each in tracking["trackers"].items())
+    disturbance = tracking["disturbance"]
+    return shown if disturbance is None else f"{shown} ({disturbance})"
+
+
+def key_cost(tracking: Mapping[str, Any] | None) -> str:
+    """Say what tracking costs in key, and what it may cost; nothing where nothing is held."""
+    if tracking is None:
+        return ""
+    allowed = tracking["max_key_cost"]
+    limit = "" if allowed is None else f" of {percent(allowed)} allowed"
+    return (
+        f"{percent(tracking['key_cost'])} of the key{limit}: "
+        f"{percent(tracking['looked_at_share'])} looked at, "
+        f"dither {percentage_points(tracking['dither_qber'])}"
+    )
+
+
 def count(number: float | None) -> str:
     """Write a count with its thousands apart."""
     return UNKNOWN if number is None else f"{round(number):,}".replace(",", " ")
@@ -108,8 +144,14 @@ def event_details(row: Mapping[str, Any]) -> str:
     match row:
         case {"kind": "state", "state": state, "reason": reason}:
             return f"{state}: {reason}" if reason else str(state)
+        case {"kind": "alarm", "name": name, "text": text, "is_active": False}:
+            return f"{name} is over: {text}"
         case {"kind": "alarm", "name": name, "text": text}:
             return f"{name}: {text}"
+        case {"kind": "tracking", "state": state}:
+            return f"{state}; excess {held_excess(row)}"
+        case {"kind": "key-cost"}:
+            return f"tracking costs {key_cost(row)}"
         case {"kind": "note", "text": text}:
             return str(text)
         case {"kind": "setting", "setting": Mapping() as values, "by": origin}:

@@ -15,6 +15,7 @@ from qkdctl.clock import epoch_clock
 from qkdctl.config import parse_testbed
 from qkdctl.daemon import Daemon
 from qkdctl.events import EventBus
+from qkdctl.feed_inbox import FeedInbox
 from qkdctl.history import History
 from qkdctl.simulate import build_bench, with_resources
 from qkdctl.testbed import OpenTestbed
@@ -32,6 +33,7 @@ class Laboratory:
     daemon: Daemon
     bench: SimulatedBench
     events: list[dict[str, Any]]
+    feed: FeedInbox | None = None
     truth_at_end: dict[str, Any] = field(default_factory=dict)
 
     async def calibrate(self, *stages: str) -> dict[str, Any]:
@@ -78,7 +80,7 @@ async def _live(document: dict[str, Any], seed: int, state: Path, story: Story) 
     now, bus = epoch_clock(EPOCH_S), EventBus()
     opened = OpenTestbed(config, Connector(memory=served.channels), now)
     daemon = Daemon(opened, History(state / "lab1.sqlite", now), bus, now)
-    laboratory = Laboratory(daemon, bench, [])
+    laboratory = Laboratory(daemon, bench, [], opened.feed)
 
     async def listen() -> None:
         with bus.subscribe(capacity=100_000) as events:

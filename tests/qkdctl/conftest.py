@@ -14,6 +14,25 @@ from qkdctl.verbs import ErrorCode, OperationError
 
 NOW_S = 1_800_000_000.0
 QBER = {"value": 0.0123, "low": 0.011, "high": 0.0137}
+HELD = {
+    "expected_excess": 0.0002,
+    "excess_q90": 0.0005,
+    "limit_excess": 0.00015,
+    "alarms": {"stray-light": "QBER 7.00% where 1.23% is usual"},
+    "tracking": {
+        "trackers": {"polarization": {"state": "frozen"}, "delay": {"state": "frozen"}},
+        "disturbance": "stray light",
+        "window_s": 0.2,
+        "drift_rad": 0.003,
+        "looked_at_share": 0.048,
+        "dither_qber": 0.00005,
+        "dither_scale": 1.0,
+        "key_cost": 0.0485,
+        "max_key_cost": 0.05,
+    },
+}
+"""What a status says beside the rest while a link is held."""
+
 UNKNOWN = {"value": None, "low": 0.0, "high": 1.0}
 
 
@@ -23,6 +42,7 @@ class FakeOperations:
     def __init__(self) -> None:
         self.knob_value_v = 1.5
         self.state = {"state": "idle", "reason": "waiting"}
+        self.held: dict[str, Any] = {}
         self.go_on = asyncio.Event()
         self.calibrating = asyncio.Event()
         self.restoring = asyncio.Event()
@@ -77,6 +97,7 @@ class FakeOperations:
             },
             "setting": {"epc-1": self.knob_value_v, "epc-2": None},
             "last_calibration": None,
+            **self.held,
         }
 
     async def instruments(self) -> Sequence[dict[str, Any]]:
@@ -250,3 +271,9 @@ def operations() -> FakeOperations:
 def fake_daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     with FakeDaemon(tmp_path / "alice-bob.sock") as daemon:
         yield daemon
+
+
+@pytest.fixture
+def held() -> dict[str, Any]:
+    """What a status says beside the rest while a link is held."""
+    return HELD

@@ -123,6 +123,17 @@ def test_status_explains_an_unclean_end(at: Any) -> None:
     assert "ended by a crash" in run("status").stdout
 
 
+def test_status_tells_what_is_held_and_at_what_cost(at: Any, held: dict[str, Any]) -> None:
+    at.operations.held = held
+
+    told = run("status").stdout
+
+    assert "  limit      0.015 pp, 1.3 times" in told
+    assert "polarization frozen, delay frozen (stray light)" in told
+    assert "4.85 % of the key of 5.00 % allowed" in told
+    assert "stray-light: QBER 7.00%" in told
+
+
 def test_status_and_events_say_which_bits_are_inverted(at: Any) -> None:
     answer = {**json.loads(run("status", "--json").stdout), "inverted": ["Z", "X"]}
     at.operations.status = lambda: _later(answer)

@@ -40,6 +40,21 @@ def test_state_qber_knobs_and_events_are_in_the_picture(view: View) -> None:
     assert "instrument: epc: gone" in picture
 
 
+def test_what_is_held_is_shown_with_its_limit_its_cost_and_its_alarms(
+    fake_daemon: Any, held: dict[str, Any]
+) -> None:
+    fake_daemon.operations.held = held
+    view = View()
+    with DaemonClient(fake_daemon.path) as daemon:
+        view.look(daemon)
+    picture = drawn(view, width=140)
+
+    assert "excess 0.020 pp, limit 0.015 pp, 1.3 times" in picture
+    assert "polarization frozen, delay frozen (stray light)" in picture
+    assert "costs 4.85 % of the key of 5.00 % allowed: 4.80 % looked at" in picture
+    assert "stray-light: QBER 7.00% where 1.23% is usual" in picture
+
+
 def test_a_knob_is_drawn_where_it_stands_within_its_limits(view: View) -> None:
     [line] = [line for line in drawn(view).splitlines() if line.startswith("epc-1")]
 

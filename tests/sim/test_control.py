@@ -95,6 +95,15 @@ async def test_the_fibre_can_be_moved(control: Served) -> None:
     assert (await control.ask({"do": "truth"}))["qber"] != before
 
 
+async def test_the_channel_can_be_cut_and_lit_from_outside(control: Served) -> None:
+    assert await control.ask({"do": "bend", "loss_db": 100}) == {"done": "bend"}
+    assert await control.ask({"do": "illuminate", "stray_hz": 2.5e4}) == {"done": "illuminate"}
+
+    channel = control.bench.twin.channel
+    now_s = (await control.ask({"do": "truth"}))["time_s"]
+    assert (channel.loss_db(now_s), channel.stray_hz(now_s)) == (100.0, 2.5e4)
+
+
 async def test_stop_ends_the_service_and_removes_the_socket(control: Served) -> None:
     assert await control.ask({"do": "stop"}) == {"done": "stop"}
 
@@ -172,6 +181,9 @@ def test_asking_nobody_is_an_error(tmp_path: Path) -> None:
         (b'{"do": "record", "since": -1}', "whole number"),
         (b'{"do": "record", "since": "x"}', "whole number"),
         (b'{"do": "record", "since": true}', "whole number"),
+        (b'{"do": "bend"}', "needs a number 'loss_db'"),
+        (b'{"do": "bend", "loss_db": -3}', "loss of -3 dB"),
+        (b'{"do": "illuminate", "stray_hz": "x"}', "needs a number 'stray_hz'"),
         (b'{"do": "jump"}', "needs 'rotation_rad'"),
         (b'{"do": "jump", "rotation_rad": ["x"]}', "holds numbers"),
         (b'{"do": "jump", "rotation_rad": [1]}', "three finite components"),
