@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from calibration.clicks import Window
-from calibration.key_rate import binary_entropy
 from calibration.tracking.report import Proposal, TrackingReport
+from keyrate.entropy import binary_entropy
 
 CORRECTION = 1.16
 """Leak of error correction over the least possible one."""
@@ -32,7 +32,7 @@ LEAST_DITHER = 0.3
 
 def key_share(qber: float) -> float:
     """Return the secret share of sifted bits, ``1 - (1 + f) h(Q)``, at one QBER in both bases."""
-    return max(1 - (1 + CORRECTION) * binary_entropy(qber), 0.0)
+    return max(1 - (1 + CORRECTION) * float(binary_entropy(qber)), 0.0)
 
 
 def key_lost(qber: float, added_qber: float) -> float:

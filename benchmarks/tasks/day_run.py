@@ -11,8 +11,8 @@ from benchmarks.tasks.day_cases import DayCase, DayScoring
 from benchmarks.tasks.tracking_loop import Given, MakeFollower, Move
 from benchmarks.tasks.tracking_start import STARTS, Start, exposures, start_from
 from benchmarks.tracking_twin import Held
-from calibration.key_rate import binary_entropy
 from calibration.recollection import Recollection
+from keyrate.entropy import binary_entropy
 
 Array = NDArray[np.float64]
 
@@ -144,5 +144,5 @@ def secret_share(qber: Array, correction: float) -> float:
         qber: Of Z and X, shape ``(2,)``.
         correction: Leak of error correction over the least possible one.
     """
-    unknown = sum(binary_entropy(float(each)) for each in qber)
+    unknown = float(binary_entropy(qber).sum())
     return max(1 - 0.5 * (1 + correction) * unknown, 0.0)
