@@ -17,6 +17,7 @@ from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.conductor import Conductor, RefusedError
 from qkdctl.events import Event, EventBus, window_dict
 from qkdctl.history import CLEAN, GoodSetting, History, LastRun
+from qkdctl.live_key_rate import LiveKeyRate
 from qkdctl.testbed import OpenTestbed, UnsafeError
 from qkdctl.verbs import ErrorCode, Json, OperationError
 
@@ -52,6 +53,7 @@ class Daemon:
         self._conductor = Conductor(bench, history, bus, now)
         self._stop = asyncio.Event()
         self._window: dict[str, Any] | None = None
+        self._key_rate = LiveKeyRate(bench.config.link)
         self._last_run: str | None = None
         bench.on_window = self._show_window
         bench.on_inverted = self._show_inverted
@@ -124,6 +126,7 @@ class Daemon:
             "inverted": list(self._bench.inverted),
             "last_calibration": conductor.last_calibration,
             "alarms": dict(conductor.alarms.active),
+            "key_rate": self._key_rate.as_dict(),
             "tracking": None if conductor.tracking is None else conductor.tracking.status(),
             "feed": None if self._bench.feed is None else self._bench.feed.counts(),
         }
@@ -253,6 +256,10 @@ class Daemon:
     def _show_window(self, window: Window) -> None:
         """Publish a window that the bench measured."""
         self._window = window_dict(window)
+        if self._conductor.is_holding:
+            self._key_rate.take(window)
+        else:
+            self._key_rate.forget()
         self._bus.publish(Event(window.start_s, "window", self._window))
 
     def _show_inverted(self, inverted: Inverted) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qkdctl.cli import text
 from qkdctl.client import DaemonClient, DaemonError, NotReachedError
 from qkdctl.config import PolarizationConfig, Testbed, TestbedFileError, load_testbed
 from qkdctl.demo_story import Story
@@ -246,6 +247,8 @@ def _hold(daemon: DaemonClient, bench: Bench, duration_s: float, say: Say) -> No
         f"{status['state']:<11} true QBER {truth['qber']:.3%}, best reachable "
         f"{truth['qber_floor']:.3%}, {status['detection_rate_hz']:,.0f} detections/s"
     )
+    if status["key_rate"] is not None:
+        say(f"key rate    {text.key_rate(status)}, were the frames key")
 
 
 def _break(daemon: DaemonClient, bench: Bench, story: Story, say: Say) -> bool:

@@ -284,6 +284,13 @@ class TrackingStatus(Result):
     max_key_cost: float | None = Field(description="Share that it may cost.")
 
 
+class LiveKeyRate(Result):
+    """Secret key rate of an endless key at the link as it is held, with its 90 % interval."""
+
+    bits_per_pulse: Interval = Field(description="Per pulse of the signal.")
+    bits_per_s: Interval
+
+
 class FeedCounts(Result):
     """What has become of the windows that the QKD stack posted."""
 
@@ -324,6 +331,9 @@ class Status(Result):
     last_calibration: dict[str, JsonValue] | None
     alarms: dict[str, str] = Field(
         default_factory=dict, description="Those that are up, by name, with what they say."
+    )
+    key_rate: LiveKeyRate | None = Field(
+        None, description="Null while nothing is held, or without two decoys."
     )
     tracking: TrackingStatus | None = Field(None, description="Null while nothing is held.")
     feed: FeedCounts | None = Field(None, description="Null where the stack posts nothing.")

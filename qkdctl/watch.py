@@ -160,6 +160,7 @@ def _figures(status: Mapping[str, Any]) -> Text:
             Text(f"QBER {text.interval(status['qber'])}"),
             Text(f"excess {text.held_excess(status)}"),
             Text(f"{text.count(status['detection_rate_hz'])} detections/s"),
+            *([Text(f"key {text.key_rate(status)}")] if text.key_rate(status) else []),
             Text(f"light {light}", style="" if status["light_on"] else "yellow"),
         ]
     )

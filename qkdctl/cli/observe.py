@@ -43,6 +43,7 @@ def _status_text(found: Mapping[str, Any]) -> str:
         ("  X basis", text.interval(found["qber_x"])),
         ("excess", text.excess(found)),
         ("  limit", text.limit_excess(found)),
+        ("key rate", text.key_rate(found)),
         ("trackers", text.trackers(found.get("tracking"))),
         ("key cost", text.key_cost(found.get("tracking"))),
         *(("alarm", f"{name}: {said}") for name, said in found.get("alarms", {}).items()),

@@ -58,6 +58,15 @@ def held_excess(found: Mapping[str, Any]) -> str:
     return f"{shown}, limit {limit}" if limit else shown
 
 
+def key_rate(found: Mapping[str, Any]) -> str:
+    """Write the live secret key rate with its 90 % interval; nothing where there is none."""
+    rate = found.get("key_rate")
+    if rate is None:
+        return ""
+    value, low, high = (f"{rate['bits_per_s'][each]:.3g}" for each in ("value", "low", "high"))
+    return f"{value} bit/s ({low} to {high})"
+
+
 def trackers(tracking: Mapping[str, Any] | None) -> str:
     """Say what is held, how each fares, and what disturbs them; nothing where nothing is held."""
     if tracking is None:
