@@ -81,8 +81,8 @@ def run(seeds: range, methods: Sequence[str], cases: Sequence[str], *, jobs: int
         jobs: Processes to share the runs among.
 
     Returns:
-        Rows of mean excess (with its bound), excess over bound, dither, losses of lock, length and
-        processor time of a window.
+        Rows of mean excess (with its bound), excess over bound, dither, losses of lock, length of a
+        window and time taken for it.
     """
     pairs = runs.pair_up(methods, cases, _problem)
     return runs.measure(_outcome, pairs, seeds, jobs, _rows, first=methods[0])
@@ -123,7 +123,7 @@ def _rows(
     yield figure("losses_of_lock", "losses", [float(t.alarms + t.unnoticed) for t in tallies])
     yield figure("undetected_losses", "losses", [float(tally.unnoticed) for tally in tallies])
     yield figure("window_ms", "ms", [1e3 * tally.held_s / tally.windows for tally in tallies])
-    yield figure("window_us", "us", [1e6 * tally.thinking_s / tally.windows for tally in tallies])
+    yield figure("window_us", "us", [tally.window_us for tally in tallies])
     if ours is not None:
         pairs = zip(excess, ours, strict=True)
         ratios = [theirs / mine.tally.mean_excess for theirs, mine in pairs]

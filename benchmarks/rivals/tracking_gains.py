@@ -27,7 +27,11 @@ class Gains:
 
 
 TUNED: Mapping[str, Mapping[float, Gains]] = {
-    "lock-in": {1e-8: Gains(1.4, 0.05, 0.3)},
+    "lock-in": {
+        1e-10: Gains(1.0, 0.05, 0.2),
+        1e-8: Gains(1.0, 0.05, 0.2),
+        1e-6: Gains(0.7, 0.05, 0.1),
+    },
     "periodic": {1e-8: Gains(4.0, 0.05, rest=20)},
     "spsa": {1e-8: Gains(1.4, 0.05, 0.3)},
     "random-local": {1e-8: Gains(1.4, 0.2)},

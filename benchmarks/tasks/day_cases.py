@@ -48,7 +48,7 @@ class DayCase(TrackingCase):
     """A day: ``twin`` is the bench and its weather."""
 
     twin: DayOptions
-    loop_s: tuple[float, float] = (0.5, 10.0)
+    loop_s: tuple[float, float] = (1.0, 30.0)
 
     def build(self, seed: int) -> DayTwin:
         """Draw the bench and the weather of a seed."""
