@@ -41,6 +41,11 @@ Array = NDArray[np.float64]
 
 LARGEST_DITHER_RAD = 0.3
 
+EVEN_DITHERS = (1.0, -1.0)
+UNEVEN_DITHERS = (1.34, -0.45, 0.45, -1.34)
+"""Dithers of successive windows, as multiples of the optimum; mean square 1. Even ones alone could
+not tell a wrong play, which makes all of them larger or smaller, from a wrong floor."""
+
 WINDOW_SHARE = 0.04
 """Length of a window as a share of the time in which drift doubles the variance. Counts wait for
 half of it on average, and longer where they come late."""
@@ -129,6 +134,7 @@ class PhaseTracker:
         ((self._name, span),) = limits.items()
         self._window_s = window_s
         self._latency_windows = latency_windows
+        self._has_play = play > 0
         self._drive = PhaseDrive(
             limits=span,
             span=with_headroom(span, posterior.model.half_wave),
@@ -339,6 +345,7 @@ class PhaseTracker:
             "name": self._name,
             "window_s": list(self._window_s),
             "latency_windows": self._latency_windows,
+            "has_play": self._has_play,
             "drive": asdict(self._drive),
             "filters": self._filters.to_dict(),
             "elsewhere": asdict(self._elsewhere),
@@ -374,7 +381,7 @@ class PhaseTracker:
             window_s=(shortest_s, longest_s),
             latency_windows=stored["latency_windows"],
         )
-        tracker._drive = drive
+        tracker._drive, tracker._has_play = drive, stored["has_play"]
         tracker._filters = PhaseFilters.from_dict(stored["filters"])
         tracker._expected = tracker._filters.expected()
         tracker._elsewhere = _Elsewhere(**stored["elsewhere"])
@@ -419,7 +426,8 @@ class PhaseTracker:
         variance = self._expected.variance + self._expected.drift_variance * waited_s
         errors = self._expected.floor + variance / 4
         step = math.sqrt(2 * errors * (math.sqrt(1 + variance / (2 * errors)) - 1))
-        return (-1.0) ** self._windows * min(step, LARGEST_DITHER_RAD)
+        pattern = UNEVEN_DITHERS if self._has_play else EVEN_DITHERS
+        return pattern[self._windows % len(pattern)] * min(step, LARGEST_DITHER_RAD)
 
     def _choose_window_s(self) -> float:
         """Choose how long to count: short against drift, and against the time to undo a slip."""

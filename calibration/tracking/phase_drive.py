@@ -9,6 +9,9 @@ from typing import Any
 
 from calibration.tracking.phase_filters import Expected
 
+PLAY_SIGMAS = 1.0
+"""By how many standard deviations of the play a drive that turns round goes farther."""
+
 
 @dataclass
 class PhaseDrive:
@@ -83,13 +86,21 @@ class PhaseDrive:
     def ask(self, expected: Expected, aside_rad: float) -> tuple[float, float]:
         """Choose the setting of a phase aside from the output held.
 
+        A drive that turns round goes somewhat too far rather than not far enough: as long as it is
+        within its play, nothing is learnt of it. Where that would be worse than to stay, it stays.
+
         Returns:
             That setting, and the one without the step aside.
         """
         output = self.held + aside_rad / self._slope(expected)
         change = output - (self.asked - self.asked_side * expected.play)
-        self.asked_side = math.copysign(1.0, change) if change else self.asked_side
-        self.asked = self._limited(output + self.asked_side * expected.play)
+        margin = PLAY_SIGMAS * expected.play_sigma
+        play = expected.play
+        if change * self.asked_side < 0:
+            if abs(change) < margin / 2:
+                return self.asked, self.asked
+            self.asked_side, play = -self.asked_side, play + margin
+        self.asked = self._limited(output + self.asked_side * play)
         return self.asked, self._limited(self.held + self.asked_side * expected.play)
 
     def _slope(self, expected: Expected) -> float:

@@ -39,10 +39,6 @@ IRRELEVANT_LOG_WEIGHT = -8.0
 EDGE_WEIGHT = 0.5
 """Weight of the strongest or weakest drift above which the bank moves over by one."""
 
-SLIDING = 0.1
-"""Share of the way from the best grid point to the peak of the evidence that the bank moves while
-drift doubles the variance."""
-
 TELLING_MOVE_RAD = 0.5
 """Change of the drive from which on its scale is learnt. Small ones follow the drift: one that goes
 on and on in one direction would look like a drive that does too little."""
@@ -66,6 +62,7 @@ class Expected(NamedTuple):
         scale: Relative error of the phase per drive.
         rad_per_kelvin: Response to temperature.
         play: Half width of the play, in units of the drive.
+        play_sigma: Its standard deviation.
         variance: Of the phase, rad^2.
         drift_variance: Mean square drift, rad^2/s.
         floor: Error probability at phase zero.
@@ -75,6 +72,7 @@ class Expected(NamedTuple):
     scale: float
     rad_per_kelvin: float
     play: float
+    play_sigma: float
     variance: float
     drift_variance: float
     floor: float
@@ -128,11 +126,13 @@ class PhaseFilters:
         off = self.mean[:, PHASE] - state[PHASE]
         variance = weights @ (self.covariance[:, PHASE, PHASE] + off**2)
         phase, scale, warmth, play = state.tolist()
+        play_variance = float(weights @ self.covariance[:, PLAY, PLAY])
         return Expected(
             phase=phase,
             scale=scale,
             rad_per_kelvin=warmth,
             play=max(play, 0.0),
+            play_sigma=math.sqrt(max(play_variance, 0.0)),
             variance=float(variance),
             drift_variance=float(weights @ self.drift_rad**2),
             floor=float(weights @ self.floor),
@@ -208,7 +208,6 @@ class PhaseFilters:
         best = int(self.weights.argmax())
         share = min(float(walked[best] / self.covariance[best, PHASE, PHASE]), 1.0)
         self._weigh(seen.evidence, share)
-        self._slide(share)
         self._move_over()
 
     def to_dict(self) -> dict[str, Any]:
@@ -237,17 +236,6 @@ class PhaseFilters:
     def _normalise(self) -> None:
         weights = np.exp(self.log_weight)
         self.weights = weights / weights.sum()
-
-    def _slide(self, share: float) -> None:
-        """Move the grid so that its best drift comes to lie where the evidence peaks."""
-        best = int(self.log_weight.argmax())
-        if not 0 < best < FILTERS - 1:
-            return
-        below, peak, above = self.log_weight[best - 1 : best + 2].tolist()
-        curvature = below - 2 * peak + above
-        if curvature < 0:
-            away = 0.5 * (below - above) / curvature
-            self.drift_rad *= math.exp(SLIDING * share * away * math.log(SPACING))
 
     def _move_over(self) -> None:
         """Follow a drift that leaves the bank's range."""
