@@ -33,13 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from calibration.clicks import Window
 from calibration.extinction import SineCurve
-from calibration.folding import Pattern
-from calibration.mean_photon import SlotCounts
 from calibration.tracking.loss_of_lock import LossOfLock
 from calibration.tracking.null_filters import NullFilters
 from calibration.tracking.report import Proposal
+from calibration.tracking.vacuum import VacuumCounts
 
 DITHER_SIGMAS = 0.7
 """Dither, in standard deviations of the phase: the optimum is sqrt(1/2)."""
@@ -70,83 +68,6 @@ STEADY_RATIO = 1.5
 
 FLOOR_LIGHT = 2e5
 """Counts of light that the floor of a calibration counts for: it may have changed since."""
-
-
-@dataclass(frozen=True)
-class VacuumCounts:
-    """What a window tells of the pulses that should be empty.
-
-    Attributes:
-        seen: Their counts in the gates.
-        light: Counts that they would hold at the modulator's peak, as the decoys tell.
-        background: Expected counts in them that are not light from Alice.
-        duration_s: Exposure, s.
-    """
-
-    seen: int
-    light: float
-    background: float
-    duration_s: float
-
-    @classmethod
-    def of(
-        cls,
-        window: Window,
-        pattern: Pattern,
-        levels: Mapping[str, float],
-        vacuum: str,
-        gate_share: float = 1.0,
-    ) -> VacuumCounts:
-        """Count the vacuum and decoy slots of a window.
-
-        Args:
-            window: Clicks by intensity.
-            pattern: What Alice sends.
-            levels: Mean photon number of each intensity.
-            vacuum: The intensity whose pulses should be empty.
-            gate_share: Share of a slot within the gate; below 1 the clicks outside tell the
-                background.
-
-        Raises:
-            ValueError: The pattern sends no such intensity, or no decoy beside it.
-        """
-        slots, names = SlotCounts.of([window], pattern, gate_share), pattern.intensity_names
-        decoys = decoys_of(pattern, vacuum)
-        lit = sum(float(slots.counts[i] - slots.background[i]) for i in map(names.index, decoys))
-        weight = sum(levels[name] * slots.shares[names.index(name)] for name in decoys)
-        number = names.index(vacuum)
-        peak = levels[pattern.signal] * slots.shares[number]
-        return cls(
-            seen=int(slots.counts[number]),
-            light=max(lit * float(peak / weight), 0.0),
-            background=float(slots.background[number]),
-            duration_s=window.duration_s,
-        )
-
-    def __add__(self, other: VacuumCounts) -> VacuumCounts:
-        return VacuumCounts(
-            self.seen + other.seen,
-            self.light + other.light,
-            self.background + other.background,
-            self.duration_s + other.duration_s,
-        )
-
-
-def decoys_of(pattern: Pattern, vacuum: str) -> tuple[str, ...]:
-    """Name the intensities between the signal and the empty one.
-
-    Raises:
-        ValueError: There are none, or the pattern does not send the empty one.
-    """
-    if vacuum not in pattern.intensity_names[1:]:
-        raise ValueError(f"the pattern sends no intensity {vacuum!r} beside the signal")
-    decoys = tuple(name for name in pattern.intensity_names[1:] if name != vacuum)
-    if not decoys:
-        raise ValueError(
-            f"the pattern sends no decoy beside {vacuum!r}: nothing but signal slots would tell "
-            "how much light there is"
-        )
-    return decoys
 
 
 @dataclass(frozen=True)
@@ -305,7 +226,8 @@ class BiasTracker:
                 self._filters.learn_floor(*learnt)
             self._filters.update(*learnt)
         mean, q90 = self._expected_excess(turned)
-        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
+        if not self._is_dark:  # what was lost in the dark shows when light is back
+            self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
         return BiasReport(
             expected_excess=mean,
             excess_q90=q90,
