@@ -35,7 +35,7 @@ import numpy as np
 
 from calibration.extinction import SineCurve
 from calibration.tracking.loss_of_lock import LossOfLock
-from calibration.tracking.null_filters import NullFilters
+from calibration.tracking.null_filters import NullFilters, WindowCounts
 from calibration.tracking.report import Proposal
 from calibration.tracking.vacuum import VacuumCounts
 
@@ -46,9 +46,6 @@ LARGEST_DITHER_RAD = 0.2
 
 WINDOW_SHARE = 0.05
 """What a window may add to the variance by drift, or to its inverse by counts, at most."""
-
-FLOOR_FREEZES_AT = 0.3
-"""Score of the test for a lost null above which the floor is no longer learnt."""
 
 LARGEST_ORDINARY_SIGMAS = 4.9
 """Deviation of a Gaussian that is exceeded once in 10^6."""
@@ -65,9 +62,6 @@ Q90_SIGMAS = 1.645
 
 STEADY_RATIO = 1.5
 """Change of the light from one window to the next below which it is taken for the dither's."""
-
-FLOOR_LIGHT = 2e5
-"""Counts of light that the floor of a calibration counts for: it may have changed since."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,7 @@ class BiasTracker:
         off_v = self._held_v - null.null_v
         variance = null.null_sigma_v**2 + (null.half_wave_sigma * off_v) ** 2
         self._filters = NullFilters.around(
-            drift_v * self._rad_per_v, variance * self._rad_per_v**2, null.floor, FLOOR_LIGHT
+            drift_v * self._rad_per_v, variance * self._rad_per_v**2, null.floor
         )
         self._test = LossOfLock()
         self._windows = 0
@@ -221,10 +215,8 @@ class BiasTracker:
             self._light_hz = None
         else:
             self._judge(turned, counts)
-            learnt = turned, float(counts.seen), self._steady_light(counts), counts.background
-            if self._test.score < FLOOR_FREEZES_AT:
-                self._filters.learn_floor(*learnt)
-            self._filters.update(*learnt)
+            light = self._steady_light(counts)
+            self._filters.update(WindowCounts(turned, counts.seen, light, counts.background))
         mean, q90 = self._expected_excess(turned)
         if not self._is_dark:  # what was lost in the dark shows when light is back
             self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
@@ -233,7 +225,7 @@ class BiasTracker:
             excess_q90=q90,
             innovation=self._test.score,
             lost=self._is_lost,
-            floor=self._filters.mean_floor()[0],
+            floor=self._filters.floor_mixture()[0],
             drift_v=self.drift_v,
             dark=self._is_dark,
         )
@@ -254,7 +246,7 @@ class BiasTracker:
             float(np.sqrt(variance)) / self._rad_per_v,
             self._null.half_wave_v,
             self._null.half_wave_sigma,
-            self._filters.mean_floor()[0],
+            self._filters.floor_mixture()[0],
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -311,7 +303,7 @@ class BiasTracker:
         if self._light_hz is None:
             advised_s = 0.0
         elif dither_rad != 0:
-            floor, _ = self._filters.mean_floor()
+            floor, _ = self._filters.floor_mixture()
             slope, leak = np.sin(dither_rad) / 2, np.sin(dither_rad / 2) ** 2
             advised_s = min(advised_s, (floor + leak) / (self._light_hz * slope**2 * variance))
         return float(np.clip(WINDOW_SHARE * advised_s, *self._window_s))
@@ -327,9 +319,11 @@ class BiasTracker:
     def _judge(self, turned: float, counts: VacuumCounts) -> None:
         """Test whether the counts exceed what the filters and noise explain."""
         phase, variance = self._filters.mixture()
-        floor, unsure = self._filters.mean_floor()
+        floor, floor_variance = self._filters.floor_mixture()
         farthest = _off(phase + turned) + LARGEST_ORDINARY_SIGMAS * float(np.sqrt(variance))
-        limit = floor + FLOOR_SIGMAS * unsure + np.sin(min(farthest, np.pi) / 2) ** 2
+        limit = (
+            floor + FLOOR_SIGMAS * np.sqrt(floor_variance) + np.sin(min(farthest, np.pi) / 2) ** 2
+        )
         limit += counts.background / counts.light
         self._test.update(max(counts.light, counts.seen), counts.seen, float(limit))
 
