@@ -68,5 +68,7 @@ def side_mistakes(testbed: "Testbed") -> Iterator[Mistake]:
     """Find what the file wants tracked by name and what cannot be."""
     for name in sorted(REASONS.keys() & testbed.tracking.model_fields_set):
         reason = REASONS[name](testbed)
+        if testbed.receiver.source != "pattern" and getattr(testbed.stages, name) is not None:
+            continue  # the stage is a mistake itself, and says the same
         if getattr(testbed.tracking, name).enabled and reason is not None:
             yield f"tracking.{name}", f"cannot be tracked: {reason}", "mend that, or remove it"

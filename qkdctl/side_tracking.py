@@ -23,8 +23,9 @@ from typing import Protocol
 
 from calibration.clicks import STATES, Window
 from calibration.folding import Pattern
-from calibration.tracking.bias import BiasReport, BiasTracker, ModulatorNull, VacuumCounts
+from calibration.tracking.bias import BiasReport, BiasTracker, ModulatorNull
 from calibration.tracking.delay import ArrivalMoments, DelayTracker
+from calibration.tracking.vacuum import VacuumCounts
 from qkdctl.config import Testbed
 from qkdctl.receiver import PatternReceiver
 from qkdctl.side_config import why_bias_is_not_tracked, why_delay_is_not_tracked

@@ -33,13 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from calibration.clicks import Window
 from calibration.extinction import SineCurve
-from calibration.folding import Pattern
-from calibration.mean_photon import SlotCounts
 from calibration.tracking.loss_of_lock import LossOfLock
-from calibration.tracking.null_filters import NullFilters
+from calibration.tracking.null_filters import NullFilters, WindowCounts
 from calibration.tracking.report import Proposal
+from calibration.tracking.vacuum import VacuumCounts
 
 DITHER_SIGMAS = 0.7
 """Dither, in standard deviations of the phase: the optimum is sqrt(1/2)."""
@@ -48,9 +46,6 @@ LARGEST_DITHER_RAD = 0.2
 
 WINDOW_SHARE = 0.05
 """What a window may add to the variance by drift, or to its inverse by counts, at most."""
-
-FLOOR_FREEZES_AT = 0.3
-"""Score of the test for a lost null above which the floor is no longer learnt."""
 
 LARGEST_ORDINARY_SIGMAS = 4.9
 """Deviation of a Gaussian that is exceeded once in 10^6."""
@@ -67,86 +62,6 @@ Q90_SIGMAS = 1.645
 
 STEADY_RATIO = 1.5
 """Change of the light from one window to the next below which it is taken for the dither's."""
-
-FLOOR_LIGHT = 2e5
-"""Counts of light that the floor of a calibration counts for: it may have changed since."""
-
-
-@dataclass(frozen=True)
-class VacuumCounts:
-    """What a window tells of the pulses that should be empty.
-
-    Attributes:
-        seen: Their counts in the gates.
-        light: Counts that they would hold at the modulator's peak, as the decoys tell.
-        background: Expected counts in them that are not light from Alice.
-        duration_s: Exposure, s.
-    """
-
-    seen: int
-    light: float
-    background: float
-    duration_s: float
-
-    @classmethod
-    def of(
-        cls,
-        window: Window,
-        pattern: Pattern,
-        levels: Mapping[str, float],
-        vacuum: str,
-        gate_share: float = 1.0,
-    ) -> VacuumCounts:
-        """Count the vacuum and decoy slots of a window.
-
-        Args:
-            window: Clicks by intensity.
-            pattern: What Alice sends.
-            levels: Mean photon number of each intensity.
-            vacuum: The intensity whose pulses should be empty.
-            gate_share: Share of a slot within the gate; below 1 the clicks outside tell the
-                background.
-
-        Raises:
-            ValueError: The pattern sends no such intensity, or no decoy beside it.
-        """
-        slots, names = SlotCounts.of([window], pattern, gate_share), pattern.intensity_names
-        decoys = decoys_of(pattern, vacuum)
-        lit = sum(float(slots.counts[i] - slots.background[i]) for i in map(names.index, decoys))
-        weight = sum(levels[name] * slots.shares[names.index(name)] for name in decoys)
-        number = names.index(vacuum)
-        peak = levels[pattern.signal] * slots.shares[number]
-        return cls(
-            seen=int(slots.counts[number]),
-            light=max(lit * float(peak / weight), 0.0),
-            background=float(slots.background[number]),
-            duration_s=window.duration_s,
-        )
-
-    def __add__(self, other: VacuumCounts) -> VacuumCounts:
-        return VacuumCounts(
-            self.seen + other.seen,
-            self.light + other.light,
-            self.background + other.background,
-            self.duration_s + other.duration_s,
-        )
-
-
-def decoys_of(pattern: Pattern, vacuum: str) -> tuple[str, ...]:
-    """Name the intensities between the signal and the empty one.
-
-    Raises:
-        ValueError: There are none, or the pattern does not send the empty one.
-    """
-    if vacuum not in pattern.intensity_names[1:]:
-        raise ValueError(f"the pattern sends no intensity {vacuum!r} beside the signal")
-    decoys = tuple(name for name in pattern.intensity_names[1:] if name != vacuum)
-    if not decoys:
-        raise ValueError(
-            f"the pattern sends no decoy beside {vacuum!r}: nothing but signal slots would tell "
-            "how much light there is"
-        )
-    return decoys
 
 
 @dataclass(frozen=True)
@@ -238,7 +153,7 @@ class BiasTracker:
         off_v = self._held_v - null.null_v
         variance = null.null_sigma_v**2 + (null.half_wave_sigma * off_v) ** 2
         self._filters = NullFilters.around(
-            drift_v * self._rad_per_v, variance * self._rad_per_v**2, null.floor, FLOOR_LIGHT
+            drift_v * self._rad_per_v, variance * self._rad_per_v**2, null.floor
         )
         self._test = LossOfLock()
         self._windows = 0
@@ -300,18 +215,17 @@ class BiasTracker:
             self._light_hz = None
         else:
             self._judge(turned, counts)
-            learnt = turned, float(counts.seen), self._steady_light(counts), counts.background
-            if self._test.score < FLOOR_FREEZES_AT:
-                self._filters.learn_floor(*learnt)
-            self._filters.update(*learnt)
+            light = self._steady_light(counts)
+            self._filters.update(WindowCounts(turned, counts.seen, light, counts.background))
         mean, q90 = self._expected_excess(turned)
-        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
+        if not self._is_dark:  # what was lost in the dark shows when light is back
+            self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
         return BiasReport(
             expected_excess=mean,
             excess_q90=q90,
             innovation=self._test.score,
             lost=self._is_lost,
-            floor=self._filters.mean_floor()[0],
+            floor=self._filters.floor_mixture()[0],
             drift_v=self.drift_v,
             dark=self._is_dark,
         )
@@ -332,7 +246,7 @@ class BiasTracker:
             float(np.sqrt(variance)) / self._rad_per_v,
             self._null.half_wave_v,
             self._null.half_wave_sigma,
-            self._filters.mean_floor()[0],
+            self._filters.floor_mixture()[0],
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -389,7 +303,7 @@ class BiasTracker:
         if self._light_hz is None:
             advised_s = 0.0
         elif dither_rad != 0:
-            floor, _ = self._filters.mean_floor()
+            floor, _ = self._filters.floor_mixture()
             slope, leak = np.sin(dither_rad) / 2, np.sin(dither_rad / 2) ** 2
             advised_s = min(advised_s, (floor + leak) / (self._light_hz * slope**2 * variance))
         return float(np.clip(WINDOW_SHARE * advised_s, *self._window_s))
@@ -405,9 +319,11 @@ class BiasTracker:
     def _judge(self, turned: float, counts: VacuumCounts) -> None:
         """Test whether the counts exceed what the filters and noise explain."""
         phase, variance = self._filters.mixture()
-        floor, unsure = self._filters.mean_floor()
+        floor, floor_variance = self._filters.floor_mixture()
         farthest = _off(phase + turned) + LARGEST_ORDINARY_SIGMAS * float(np.sqrt(variance))
-        limit = floor + FLOOR_SIGMAS * unsure + np.sin(min(farthest, np.pi) / 2) ** 2
+        limit = (
+            floor + FLOOR_SIGMAS * np.sqrt(floor_variance) + np.sin(min(farthest, np.pi) / 2) ** 2
+        )
         limit += counts.background / counts.light
         self._test.update(max(counts.light, counts.seen), counts.seen, float(limit))
 

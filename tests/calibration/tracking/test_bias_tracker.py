@@ -11,7 +11,8 @@ import pytest
 from calibration.clicks import Window
 from calibration.extinction import SineCurve
 from calibration.folding import Pattern
-from calibration.tracking.bias import BiasReport, BiasTracker, ModulatorNull, VacuumCounts
+from calibration.tracking.bias import BiasReport, BiasTracker, ModulatorNull
+from calibration.tracking.vacuum import VacuumCounts
 
 PATTERN = Pattern("HVDA", ("signal", "signal", "signal", "decoy", "vacuum"), 1e8)
 LEVELS = {"signal": 0.5, "decoy": 0.1, "vacuum": 0.0}
@@ -188,6 +189,17 @@ def test_in_the_dark_only_the_uncertainty_grows() -> None:
     assert after.floor == before.floor
     grown = after.null_sigma_v**2 - before.null_sigma_v**2
     assert grown == pytest.approx(100 * report.drift_v**2, rel=0.5)
+
+
+def test_a_null_is_not_lost_by_darkness_however_long() -> None:
+    run = Run(drift_v=0.05)
+    run.go(50)
+    run.now_s += 1000.0
+    dark = run.tracker.update(VacuumCounts(0, 0.0, 0.0, 1000.0), {"bias": NULL_V}, run.now_s)
+    assert not dark.lost
+    run.go(50)
+    assert not run.reports[-1].lost
+    assert run.reports[-1].expected_excess < 0.003
 
 
 def test_a_snapshot_survives_json_and_goes_on_where_it_was() -> None:
