@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from qkdctl.alarms import Alarms, Publish
 from qkdctl.aligner import Aligner
-from qkdctl.holding import hold_for
+from qkdctl.holding import LockLostError, hold_for
 from qkdctl.signal_calibrator import SignalCalibrator
 from qkdctl.testbed import OpenTestbed
 from qkdctl.tracking_supervisor import TrackingSupervisor
@@ -104,6 +104,11 @@ class TrackingActivity:
         try:
             await self._bench.light.turn_on()
             await self._follow(supervisor, tell_darkness)
+        except LockLostError:
+            raise  # what the tracker knew is refuted: the stage starts from what was kept
+        except BaseException:
+            self._aligner.posterior = supervisor.posterior() or self._aligner.posterior
+            raise
         finally:
             self.is_running = False
 
@@ -156,7 +161,9 @@ class TrackingActivity:
                 await self._remember(supervisor)
 
     async def _remember(self, supervisor: TrackingSupervisor) -> None:
-        await self._aligner.keep(supervisor.setting, supervisor.posterior())
+        posterior = supervisor.posterior()
+        if posterior is not None:  # without a model nothing has moved
+            await self._aligner.keep(supervisor.setting, posterior)
         for stage, held in supervisor.held_beside.items():
             await self._signal.keep_moved(stage, held)
         self._publish("key-cost", supervisor.cost.as_dict())

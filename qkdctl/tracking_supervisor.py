@@ -100,7 +100,7 @@ class TrackingSupervisor:
         proposal = self._hold.propose(self._now())
         moves = self.cost.restrained(proposal)
         in_force = await self._bench.apply(moves) if moves else proposal.held
-        windows = await self._bench.measure_held(in_force, proposal.window_s)
+        windows = await self._bench.measure_held(in_force, self._exposure_s(proposal))
         for held in windows:
             await self._take_in(held, held.window.start_s if since_s is None else since_s)
             since_s = held.end_s
@@ -153,6 +153,13 @@ class TrackingSupervisor:
         if self._is_frozen:
             return "frozen"
         return "watching" if self._hold.name == "watch" else "following"
+
+    def _exposure_s(self, proposal: Proposal) -> float:
+        """Return how long to count: with a budget, that goes for a frame and the key after it."""
+        config, budget = self._bench.config, self.cost.budget
+        if budget is None or config.receiver.source == "feed":
+            return proposal.window_s
+        return max(budget * proposal.window_s, config.tracking.window_s)
 
     async def _take_in(self, held: HeldWindow, since_s: float) -> None:
         """Let everybody learn from a window; tell what it said and cost since the one before."""
