@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,12 +9,11 @@ from typing import Any, Literal
 
 from calibration.polarization import Progress
 from drivers.errors import InstrumentError
-from qkdctl.alarms import Alarms
 from qkdctl.aligner import Aligner
 from qkdctl.calibration_request import CalibrationRequest
 from qkdctl.events import Event, EventBus
 from qkdctl.history import History
-from qkdctl.holding import LockLostError, hold_for
+from qkdctl.holding import LockLostError
 from qkdctl.pausing import CalibrationPauses
 from qkdctl.recovery import wait_for_instruments
 from qkdctl.signal_calibrator import SignalCalibrator
@@ -23,16 +21,13 @@ from qkdctl.signal_stages import DARK_AT_FIRST, OUTER_LOOPS, SIGNAL_STAGES
 from qkdctl.stages import progress_dict, stages_of, whole_course
 from qkdctl.studies import study_kind
 from qkdctl.testbed import CeilingError, OpenTestbed, UnsafeError
-from qkdctl.tracking_supervisor import TrackingSupervisor
+from qkdctl.tracking_activity import Realignments, TrackingActivity
 
 log = logging.getLogger(__name__)
 
 State = Literal["starting", "idle", "calibrating", "paused", "tracking", "degraded", "safe"]
 Intent = Literal["rest", "track"]
 Activity = Callable[[], Coroutine[Any, Any, None]]
-
-REMEMBER_EVERY_S = 60.0
-"""How often the setting that tracking has arrived at is recorded."""
 
 DEGRADED_AFTER_S = 30.0
 """How long a link may be dark before its state says so. The light stays on: it is looked for."""
@@ -67,14 +62,15 @@ class Conductor:
         self._following: Activity | None = None
         self._current: asyncio.Task[None] | None = None
         self._entered = asyncio.Event()
-        self._realignments: deque[float] = deque()
         self._progress: Progress | None = None
         self._doing = ""
         self._signal = SignalCalibrator(bench, history, now, self._publish_progress)
         self._aligner = Aligner(bench, history, now, self._signal, self._publish_progress)
-        self._supervisor: TrackingSupervisor | None = None
-        self.alarms = Alarms(self._publish)
-        self.is_holding = False
+        limit = bench.config.tracking.max_realignments_per_hour
+        self._realignments = Realignments(limit, now)
+        self.tracking = TrackingActivity(
+            bench, self._aligner, self._signal, now, self._publish, self._realignments
+        )
         self.calibration: CalibrationRequest | None = None
         self.state: State = "starting"
         self.reason = ""
@@ -84,14 +80,9 @@ class Conductor:
         self.failures: dict[str, str] = {}
 
     @property
-    def tracking(self) -> TrackingSupervisor | None:
-        """What holds the setting, while something does."""
-        return self._supervisor if self.is_holding else None
-
-    @property
     def is_watched(self) -> bool:
         """Whether nobody but a poll would soon notice that an instrument is gone."""
-        return self.state in {"tracking", "idle"} or self.is_holding
+        return self.state in {"tracking", "idle"} or self.tracking.is_running
 
     async def serve(self) -> None:
         """Run activities until cancelled: what was asked for, else what the last one wants next."""
@@ -228,7 +219,7 @@ class Conductor:
             RefusedError: The knob is in use by a calibration or the tracker.
             SettingError: Unknown knob or a value outside its limits; nothing was sent.
         """
-        if self.state in {"calibrating", "paused", "tracking"} or self.is_holding:
+        if self.state in {"calibrating", "paused", "tracking"} or self.tracking.is_running:
             raise RefusedError(
                 f"the knobs are in use ({self.state}); run 'qkdctl safe' before setting one by hand"
             )
@@ -270,7 +261,7 @@ class Conductor:
         """Run the stages of a request; then track, or go back to what was intended before."""
         self._following = self._after_calibration()
         try:
-            await self._end_tracking()
+            await self.tracking.end()
             await self._signal.restore_after_rest()
             for name in request.stages:
                 self._doing = f"{name} ({request.origin})"
@@ -358,7 +349,7 @@ class Conductor:
         return self._track if is_held else self._go_idle
 
     async def _go_idle(self) -> None:
-        self._forget_supervisor()
+        self.tracking.forget()
         try:
             await self._bench.light.turn_off()
         except InstrumentError as exc:
@@ -369,77 +360,21 @@ class Conductor:
 
     async def _track(self) -> None:
         """Hold the setting until the lock or an instrument is lost."""
-        supervisor = self._supervise()
         await self._enter("tracking", "holding the last good setting")
-        self.is_holding = True
         try:
-            await self._bench.light.turn_on()
-            await self._follow(supervisor)
+            await self.tracking.run(self._tell_darkness)
         except InstrumentError as exc:
-            self._following = partial(self._recover, exc)  # the supervisor goes on afterwards
+            self._following = partial(self._recover, exc)
         except LockLostError as exc:
             self._following = self._realign(exc)
         except CeilingError as exc:
             self._following = partial(self._shut, str(exc))
-        finally:
-            self.is_holding = False
 
-    def _supervise(self) -> TrackingSupervisor:
-        """Go on with the trackers of before an interruption, or begin anew."""
-        setting = self._aligner.setting
-        if setting is None:
-            raise RuntimeError("tracking needs a good setting")
-        if self._supervisor is None:
-            config = self._bench.config
-            limits = {name: self._bench.limits(name) for name in config.alignment.knobs}
-            posterior = self._aligner.posterior
-            self._supervisor = TrackingSupervisor(
-                self._bench,
-                hold_for(config, setting, posterior, limits, self._now()),
-                setting,
-                self._now,
-                self.alarms,
-                self._publish,
-                self._may_realign_early,
-            )
-        return self._supervisor
-
-    def _forget_supervisor(self) -> None:
-        """End the trackers, and what they complained of: the link is about to change."""
-        self._supervisor = None
-        self.alarms.clear_all("tracking ended")
-
-    async def _end_tracking(self) -> None:
-        """End the trackers; the knobs stay where they are, but for what still dithers.
-
-        Raises:
-            InstrumentError: An instrument failed.
-        """
-        supervisor = self._supervisor
-        self._forget_supervisor()
-        if supervisor is not None:
-            await supervisor.settle()
-
-    async def _follow(self, supervisor: TrackingSupervisor) -> None:
-        """Hold, and remember from time to time where the setting has gone."""
-        remembered_s = self._now()
-        while True:
-            await supervisor.step()
-            self._aligner.setting = supervisor.setting
-            if supervisor.dark_since_s is not None:
-                await self._tell_darkness(self._now() - supervisor.dark_since_s)
-                continue
-            if self.state == "degraded":
-                await self._enter("tracking", "light is back")
-            if self._now() - remembered_s >= REMEMBER_EVERY_S:
-                remembered_s = self._now()
-                await self._aligner.keep(supervisor.setting, supervisor.posterior())
-                for stage, held in supervisor.held_beside.items():
-                    await self._signal.keep_moved(stage, held)
-                self._publish("key-cost", supervisor.cost.as_dict())
-
-    async def _tell_darkness(self, dark_s: float) -> None:
-        if dark_s >= DEGRADED_AFTER_S and self.state == "tracking":
+    async def _tell_darkness(self, dark_s: float | None) -> None:
+        """Let the state say for how long a link that is tracked has been dark."""
+        if dark_s is None and self.state == "degraded":
+            await self._enter("tracking", "light is back")
+        elif dark_s is not None and dark_s >= DEGRADED_AFTER_S and self.state == "tracking":
             await self._enter(
                 "degraded",
                 f"no light for {dark_s:.0f} s; the setting is frozen, the light stays on and is "
@@ -448,28 +383,17 @@ class Conductor:
 
     def _realign(self, lost: LockLostError) -> Activity:
         """Calibrate again after a loss of lock, unless that happens too often."""
-        limit = self._bench.config.tracking.max_realignments_per_hour
-        if self._recent_realignments() >= limit:
+        if self._realignments.are_exhausted():
+            limit = self._realignments.limit
             text = f"{lost}; realigned {limit} times within an hour, which is the limit"
             return partial(self._shut, text)
-        self._realignments.append(self._now())
+        self._realignments.note()
         alarm = {"name": "loss-of-lock", "text": str(lost), "cause": lost.cause}
         self._publish("alarm", alarm)
         stage = lost.stage or self._bench.config.aligning_stage
         request = self._request((stage,), f"loss of lock: {lost}")
         self.calibration = request
         return partial(self._calibrate, request)
-
-    def _recent_realignments(self) -> int:
-        """Count those of the last hour."""
-        while self._realignments and self._realignments[0] < self._now() - 3600:
-            self._realignments.popleft()
-        return len(self._realignments)
-
-    def _may_realign_early(self) -> bool:
-        """Whether a calibration is left for a lock that still holds; half are kept for losses."""
-        limit = self._bench.config.tracking.max_realignments_per_hour
-        return self._recent_realignments() < limit // 2
 
     async def _recover(self, error: InstrumentError) -> None:
         """Shut the light, wait for the lost instrument, then go on as intended."""
@@ -507,7 +431,7 @@ class Conductor:
     async def _shut(self, reason: str, outcome: "asyncio.Future[None] | None" = None) -> None:
         """Make everything safe and stay so until the operator resumes."""
         unsafe: UnsafeError | None = None
-        self._forget_supervisor()
+        self.tracking.forget()
         self._signal.note_rest()
         try:
             await self._bench.make_safe()

@@ -103,7 +103,7 @@ class Daemon:
     async def status(self) -> Json:
         """Tell everything that matters at a glance."""
         conductor, window = self._conductor, self._window or {}
-        failures = conductor.failures
+        failures, supervisor = conductor.failures, conductor.tracking.supervisor
         return {
             "link": self._bench.config.link.name,
             "state": conductor.state,
@@ -125,9 +125,9 @@ class Daemon:
             "setting": {name: self._bench.confirmed.get(name) for name in self._bench.knobs},
             "inverted": list(self._bench.inverted),
             "last_calibration": conductor.last_calibration,
-            "alarms": dict(conductor.alarms.active),
+            "alarms": dict(conductor.tracking.alarms.active),
             "key_rate": self._key_rate.as_dict(),
-            "tracking": None if conductor.tracking is None else conductor.tracking.status(),
+            "tracking": None if supervisor is None else supervisor.status(),
             "feed": None if self._bench.feed is None else self._bench.feed.counts(),
         }
 
@@ -354,11 +354,11 @@ class Daemon:
 
     def _excess(self) -> dict[str, float | None]:
         """Tell how far the QBER is above the best one, and how far it has to be at least."""
-        tracking = self._conductor.tracking
+        supervisor = self._conductor.tracking.supervisor
         names = "expected_excess", "excess_q90", "limit_excess"
-        if tracking is None or tracking.report is None:
+        if supervisor is None or supervisor.report is None:
             return dict.fromkeys(names)
-        return {name: getattr(tracking.report, name) for name in names}
+        return {name: getattr(supervisor.report, name) for name in names}
 
     def _state(self) -> dict[str, Any]:
         return {"state": self._conductor.state, "reason": self._conductor.reason}

@@ -247,6 +247,8 @@ def _hold(daemon: DaemonClient, bench: Bench, duration_s: float, say: Say) -> No
         f"{status['state']:<11} true QBER {truth['qber']:.3%}, best reachable "
         f"{truth['qber_floor']:.3%}, {status['detection_rate_hz']:,.0f} detections/s"
     )
+    if status["limit_excess"]:
+        say(f"            {_held_line(status)}")
     if status["key_rate"] is not None:
         say(f"key rate    {text.key_rate(status)}, were the frames key")
 
@@ -320,6 +322,14 @@ def _limit_line(result: dict[str, Any]) -> str:
     return (
         f"expected excess {100 * expected:.3f} pp; the best design could reach "
         f"{100 * bound:.3f} pp with as many photons: {expected / bound:.1f} times the limit"
+    )
+
+
+def _held_line(status: dict[str, Any]) -> str:
+    expected, limit = status["expected_excess"], status["limit_excess"]
+    return (
+        f"expected excess {100 * expected:.3f} pp; the least at this drift and rate is "
+        f"{100 * limit:.3f} pp: {expected / limit:.1f} times the limit"
     )
 
 

@@ -80,7 +80,9 @@ class FeedReceiver:
 
         Returns:
             One window or more, in the order of time, each with the setting that it was measured
-            with; where none came for feed.timeout_s a single one, flagged as dark and stale.
+            with; where none came for feed.timeout_s a single one, flagged as dark and stale. After
+            such a silence the first window ends the wait and the others on their way are left out:
+            the setting stood still, and error counts do not tell to which side the link has gone.
         """
         begun_s = self._now()
         until_s = self._border(begun_s, duration_s)
@@ -96,7 +98,10 @@ class FeedReceiver:
                 silent = stale_window(begun_s, lasted_s, self._signal, self.inverted)
                 return [HeldWindow(silent, in_force, self._now())]
             seen += self._use(late)
-        self._tell(is_silent=False)
+        if self._is_silent:
+            self._tell(is_silent=False)
+            del seen[1:]
+            self.begin()
         return seen
 
     def _use(self, window: FeedWindow) -> list[HeldWindow]:

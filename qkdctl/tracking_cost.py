@@ -117,8 +117,8 @@ class KeyCost:
         looked_at = _looked_at_share(window, elapsed_s)
         dither_qber = loss = 0.0
         if report is not None:
-            full = report.dither_qber * _dithered_share(window, elapsed_s, rested_s)
-            qber = min(report.floor + report.expected_excess, 0.5)
+            full = float(report.dither_qber) * _dithered_share(window, elapsed_s, rested_s)
+            qber = min(float(report.floor + report.expected_excess), 0.5)
             dither_qber = full * self.dither_scale**2  # QBER grows with the square of the angle
             loss = key_lost(qber, dither_qber)
             if window.disclosure != "calibration":

@@ -28,6 +28,10 @@ JUMP_REMEMBERED_S = 10.0
 """A lock that is lost so soon after the QBER jumped was lost by the jump."""
 
 
+ALARMS = frozenset({"link-dark", "weak-light", "stray-light"})
+"""What a disturbance puts up for as long as it lasts."""
+
+
 class TrackingSupervisor:
     """Runs the trackers of one link.
 
@@ -96,7 +100,7 @@ class TrackingSupervisor:
         proposal = self._hold.propose(self._now())
         moves = self.cost.restrained(proposal)
         in_force = await self._bench.apply(moves) if moves else proposal.held
-        windows = await self._bench.measure_held(in_force, proposal.window_s)
+        windows = await self._bench.measure_held(in_force, self._exposure_s(proposal))
         for held in windows:
             await self._take_in(held, held.window.start_s if since_s is None else since_s)
             since_s = held.end_s
@@ -150,6 +154,13 @@ class TrackingSupervisor:
             return "frozen"
         return "watching" if self._hold.name == "watch" else "following"
 
+    def _exposure_s(self, proposal: Proposal) -> float:
+        """Return how long to count: with a budget, that goes for a frame and the key after it."""
+        config, budget = self._bench.config, self.cost.budget
+        if budget is None or config.receiver.source == "feed":
+            return proposal.window_s
+        return max(budget * proposal.window_s, config.tracking.window_s)
+
     async def _take_in(self, held: HeldWindow, since_s: float) -> None:
         """Let everybody learn from a window; tell what it said and cost since the one before."""
         window, now_s = held.window, held.end_s
@@ -168,26 +179,26 @@ class TrackingSupervisor:
         await self._follow_sides(window)
 
     def _heed(self, finding: Finding, now_s: float) -> None:
-        """Take note of what disturbs the link; each trouble is an alarm for as long as it lasts."""
-        self._finding = finding
+        """Take note of what disturbs the link.
+
+        It becomes an alarm with the second window that shows it: the first may have begun before
+        the trouble, and looks like a smaller one.
+        """
+        before, self._finding = _alarm_of(self._finding), finding
         if finding.cause == "jump":
             self._jumped_s = now_s
-        if finding.is_dark:
-            if self.dark_since_s is None:
-                self.dark_since_s = now_s
-            else:  # a single window may have been unlucky
-                self._alarms.put_up("link-dark", finding.text, "cut")
-            return
-        if self.dark_since_s is not None:
-            self._alarms.clear(
-                "link-dark", f"light is back after {now_s - self.dark_since_s:.0f} s"
-            )
+        trouble = _alarm_of(finding)
+        if trouble is not None and trouble == before:
+            self._alarms.put_up(trouble, finding.text, finding.cause)
+        over = "the light is as usual"
+        if self.dark_since_s is not None and not finding.is_dark:
+            over = f"light is back after {now_s - self.dark_since_s:.0f} s"
+        for name in ALARMS - {trouble}:
+            self._alarms.clear(name, over)
+        if not finding.is_dark:
             self.dark_since_s = None
-        for name, cause in (("weak-light", "cut"), ("stray-light", "stray light")):
-            if finding.cause == cause:
-                self._alarms.put_up(name, finding.text, cause)
-            else:
-                self._alarms.clear(name, "the light is as usual")
+        elif self.dark_since_s is None:
+            self.dark_since_s = now_s
 
     def _learn(self, window: Window, in_force: Mapping[str, float], now_s: float) -> None:
         try:
@@ -267,6 +278,19 @@ class TrackingSupervisor:
             await self._bench.apply(proposal.held)
         await asyncio.sleep(rest_s)
         self._rested_s = rest_s
+
+
+def _alarm_of(finding: Finding) -> str | None:
+    """Name the alarm that a disturbance is worth, if any."""
+    if finding.is_dark:
+        return "link-dark"
+    match finding.cause:
+        case "cut":
+            return "weak-light"
+        case "stray light":
+            return "stray-light"
+        case _:
+            return None
 
 
 def _disturbances(bench: OpenTestbed) -> Disturbances:

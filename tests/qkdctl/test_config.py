@@ -292,3 +292,24 @@ def test_a_watched_band_without_an_end_is_named(tmp_path: Path) -> None:
     (problem,) = mistakes_in(tmp_path, "[light]", table)
     assert "watch.laser" in problem
     assert "neither minimum nor maximum" in problem
+
+
+FEED = EXAMPLE.with_name("feed.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('source = "feed"  ', 'source = "scan"  ', 'calibrate_by goes with source = "feed"'),
+        ('calibrate_by = "pattern"', "# nothing", "has no calibration to take turns with"),
+        ('tagger = "tagger"', "# nothing", "tagger is missing"),
+        ("timeout_s = 10.0", "timeout_s = 0", "feed.timeout_s"),
+    ],
+)
+def test_a_mistake_about_the_feed_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert any(said in problem for problem in mistakes_in(tmp_path, old, new, FEED))
+
+
+def test_a_feed_that_nothing_reads_is_named(tmp_path: Path) -> None:
+    (problem,) = mistakes_in(tmp_path, "[light]", "[feed]\ntimeout_s = 5\n[light]")
+    assert 'set receiver.source = "feed"' in problem

@@ -239,6 +239,23 @@ def test_silence_gives_a_dark_window_then_windows_again_as_they_come() -> None:
     assert [event["reason"] for event in desk.events] == ["silent", "heard"]
 
 
+def test_after_a_silence_one_window_is_used_of_those_measured_while_the_setting_stood_still() -> (
+    None
+):
+    async def story(desk: Desk) -> None:
+        await desk.receiver.held({}, 0.5)
+        for number in range(4):
+            desk.post(number)
+        assert len(await desk.receiver.held({}, 0.5)) == 1
+        await desk.until(6)
+        for number in range(4, 9):
+            desk.post(number)
+        held = await desk.receiver.held({}, 0.1)
+        assert [each.window.signal.sifted for each in held] == [107, 108]
+
+    run(story, timeout_s=3.0)
+
+
 def test_windows_from_before_key_was_made_are_not_used() -> None:
     async def story(desk: Desk) -> None:
         await desk.until(1.1)
