@@ -1,12 +1,15 @@
 """Files of feed messages: checking them, and posting them again with their timing, or faster."""
 
 import json
+import math
+import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from qkdctl.feed import FeedError, FeedMessage, message_line, parse_message
 
@@ -63,16 +66,20 @@ class Posted:
 
 
 def read_messages(path: Path) -> Iterator[FeedMessage]:
-    """Read a file line by line; empty lines are passed over.
+    """Read a file line by line, as far as it was written by now; empty lines are passed over.
 
     Raises:
         FeedFileError: It cannot be read, or a line is no message: the first of them is named.
     """
     try:
         with path.open("rb") as stream:
+            left = _size(stream)
             for number, line in enumerate(stream, start=1):
+                left -= len(line)
                 if line.strip():
                     yield _parsed(line, f"{path}, line {number}")
+                if left <= 0:
+                    return
     except OSError as exc:
         raise FeedFileError(f"{path}: {exc.strerror or exc}") from exc
 
@@ -162,6 +169,12 @@ def _came_s(message: FeedMessage) -> float:
     if message.posted_s is not None:
         return message.posted_s
     return message.end_s if message.received_s is None else message.received_s
+
+
+def _size(stream: IO[bytes]) -> float:
+    """Return how long a file is; a pipe has no end yet."""
+    found = os.fstat(stream.fileno())
+    return found.st_size if stat.S_ISREG(found.st_mode) else math.inf
 
 
 def _parsed(line: bytes, where: str) -> FeedMessage:

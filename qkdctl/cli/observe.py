@@ -50,6 +50,7 @@ def _status_text(found: Mapping[str, Any]) -> str:
         ("detections", f"{text.count(found['detection_rate_hz'])} per second"),
         ("setting", text.setting(found["setting"])),
         ("inverted", text.inverted(found.get("inverted", ()))),
+        ("feed", text.feed(found.get("feed"))),
         ("instruments", _instruments_text(found["instruments"])),
         ("calibrated", _calibration_text(found["last_calibration"], found["now_s"])),
         ("last run", found["last_run"] or ""),

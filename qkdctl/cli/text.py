@@ -122,6 +122,19 @@ def setting(values: Mapping[Any, float | None]) -> str:
     return ", ".join(f"{name} {value(number)}" for name, number in values.items()) or UNKNOWN
 
 
+def feed(found: Mapping[str, Any] | None) -> str:
+    """Say what has become of the windows that the QKD stack posted."""
+    if found is None:
+        return ""
+    shown = [f"{found['accepted']} windows"]
+    refused = sum(found["refused"].values())
+    wrong = (refused, "refused"), (found["missing"], "missing"), (found["dropped"], "dropped")
+    shown += [f"{number} {what}" for number, what in wrong if number]
+    if found["delay_s"] is not None:
+        shown.append(f"{found['delay_s']:.1f} s late")
+    return ", ".join(shown)
+
+
 def inverted(bases: Sequence[str]) -> str:
     """Say which bases are inverted; nothing where none is."""
     return f"bits of {' and '.join(bases)}" if bases else ""

@@ -116,6 +116,14 @@ def test_status_is_told_in_words(at: Any) -> None:
     assert "epc-1 1.5, epc-2 -" in found.stdout
 
 
+def test_status_says_what_became_of_what_the_stack_posted(at: Any) -> None:
+    feed = {"accepted": 91, "refused": {"duplicate": 2}, "missing": 3, "dropped": 0, "delay_s": 0.4}
+    answer = {**json.loads(run("status", "--json").stdout), "feed": feed}
+    at.operations.status = lambda: _later(answer)
+
+    assert "91 windows, 2 refused, 3 missing, 0.4 s late" in run("status").stdout
+
+
 def test_status_explains_an_unclean_end(at: Any) -> None:
     answer = {**json.loads(run("status", "--json").stdout), "last_run": "ended by a crash"}
     at.operations.status = lambda: _later(answer)

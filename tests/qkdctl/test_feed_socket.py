@@ -17,7 +17,13 @@ from qkdctl.feed import MAX_LINE, parse_message
 from qkdctl.feed_config import FeedConfig
 from qkdctl.feed_inbox import FeedInbox
 from qkdctl.feed_record import FeedRecord
-from qkdctl.feed_replay import FeedFileError, FeedRefusedError, check_file, replay
+from qkdctl.feed_replay import (
+    FeedFileError,
+    FeedRefusedError,
+    check_file,
+    read_messages,
+    replay,
+)
 from qkdctl.feed_socket import FeedServer, RateLimit
 from qkdctl.settings_in_force import SettingsInForce
 from sim import virtual_time
@@ -238,6 +244,18 @@ async def test_what_a_replay_was_refused_is_told(served: Served, tmp_path: Path)
 
     assert (posted.accepted, posted.refused) == (1, 1)
     assert "came before" in str(posted.first_refusal)
+
+
+def test_a_file_that_grows_is_read_as_it_was_at_first(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(line(0) + line(1))
+    numbers = []
+    for message in read_messages(path):
+        numbers.append(message.sequence)
+        with path.open("ab") as stream:
+            stream.write(line(7))
+
+    assert numbers == [0, 1]
 
 
 def test_a_replay_to_nobody_says_so(tmp_path: Path) -> None:
