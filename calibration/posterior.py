@@ -279,6 +279,10 @@ def fit(
             climb = _begin(chain, current, climb.at)
             _climb(chain, current, climb, FINAL_STEPS)
             reduced, _ = _chi2(chain, current, climb)
+    if reduced > 1:
+        current = current.dispersed(reduced)
+        climb = _begin(chain, current, climb.at)
+        _climb(chain, current, climb, FINAL_STEPS)
     photons = round(seen.cost)
     return replace(
         _laplace(chain, seen, climb),
