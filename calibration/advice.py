@@ -1,6 +1,7 @@
 """What a sampler with a model of the optics recommends, and when that is good enough."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,10 @@ class AdvisingSampler(ModelSampler):
     @abstractmethod
     def advice(self, study: Study) -> ModelAdvice:
         """Recommend a setting from all complete trials."""
+
+    @abstractmethod
+    def advice_on(self, study: Study, setting: Mapping[str, float]) -> ModelAdvice:
+        """Tell what all complete trials say of a setting, whatever they recommend."""
 
 
 class StopWhenWithin:

@@ -1,7 +1,7 @@
 """Decisions from a posterior: which setting to recommend, and which to measure next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,27 @@ def recommend(
         aim_inverted=targets[target[aim]],
         reachable=float(reachable[aim]),
     )
+
+
+def expected_at(
+    posterior: RotationPosterior,
+    best: Recommendation,
+    rng: np.random.Generator,
+    setting: Array,
+    inverted: Inverted = NOTHING,
+) -> Recommendation:
+    """Describe another setting, shape ``(K,)``, as if it had been recommended.
+
+    Args:
+        posterior: What is known.
+        best: What is recommended by it.
+        rng: For samples.
+        setting: The other one.
+        inverted: Bases whose bits are to be inverted there.
+    """
+    claims = posterior.samples(rng, CLAIM_SAMPLES)
+    excess = posterior.chain.excess(seen_inverted(claims, inverted), setting[None])[:, 0]
+    return replace(best, setting=setting, inverted=inverted, excess=excess, floor=claims.floor)
 
 
 def _aligning(

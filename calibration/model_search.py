@@ -1,8 +1,11 @@
 """The model-based search of a stage: a sampler that knows the optics, and when it is believed."""
 
+from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from optuna.distributions import IntDistribution
+from optuna.study import Study
 
 from calibration.advice import AdvisingSampler, ModelAdvice
 from calibration.searches import Finding, Setting
@@ -22,7 +25,7 @@ MISFIT_CHI2 = 4.0
 S = TypeVar("S", bound=AdvisingSampler)
 
 
-class AdvisedSearch(Generic[S]):
+class AdvisedSearch(ABC, Generic[S]):
     """A search by a sampler that advises.
 
     Its finding is final when the excess is below the target with 90 % probability, or known to be
@@ -58,6 +61,23 @@ class AdvisedSearch(Generic[S]):
     def photons(self, params: Params) -> int:
         """Tell how many detections the sampler asked for."""
         return int(params[N_PHOTONS])
+
+    @abstractmethod
+    def assess(self, study: Study, at: Finding | None = None) -> Finding:
+        """Judge by the posterior the best setting, or that of a finding."""
+
+    def review(self, study: Study, finding: Finding) -> Finding:
+        """Claim of a setting what all counts say, those that verified it included."""
+        anew = self.assess(study, finding)
+        return replace(
+            finding,
+            is_final=anew.is_final,
+            excess_mean=anew.excess_mean,
+            excess_q90=anew.excess_q90,
+            excess_bound=anew.excess_bound,
+            posterior=anew.posterior,
+            is_strained=anew.is_strained,
+        )
 
     def judge(self, advice: ModelAdvice) -> Finding:
         """Turn the sampler's advice into a finding."""

@@ -137,6 +137,13 @@ class Observations:
         """Reduce the weight of old counts of a fibre that drifts, rad per axis in one second."""
         return self.weakened(0.25 * drift_rad**2 * self.age_s)
 
+    def dispersed(self, dispersion: float) -> Observations:
+        """Reduce the weight of all counts alike, as if their variance were so many times binomial.
+
+        Source: P. McCullagh and J. A. Nelder, Generalized Linear Models, 2nd ed., section 4.5.
+        """
+        return replace(self, trials=self.trials / dispersion, errors=self.errors / dispersion)
+
     def weakened(self, tilt: Array) -> Observations:
         """Reduce the weight of counts whose setting is known only up to a random rotation.
 

@@ -40,9 +40,12 @@ class PhaseSearch(AdvisedSearch[PhaseSampler]):
     misfit_settings = 5
     whose_reach = "knob"
 
-    def assess(self, study: Study) -> Finding:
+    def assess(self, study: Study, at: Finding | None = None) -> Finding:
         """Judge by the posterior, and say what was learnt of the device."""
-        advice = self.sampler.advice(study)
+        if at is None:
+            advice = self.sampler.advice(study)
+        else:
+            advice = self.sampler.advice_on(study, at.setting)
         finding = self.judge(advice)
         learnt = (
             f"half-wave voltage {advice.half_wave:.4g} +- {advice.half_wave_sigma:.2g} V, "

@@ -1,6 +1,6 @@
 """Decisions from a phase posterior: which drive to recommend, and which to measure next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,22 @@ def recommend(
         floor=claims.floor,
         samples=samples,
     )
+
+
+def expected_at(
+    posterior: PhasePosterior, best: PhaseRecommendation, rng: np.random.Generator, drive: float
+) -> PhaseRecommendation:
+    """Describe another drive as if it had been recommended.
+
+    Args:
+        posterior: What is known.
+        best: What is recommended by it.
+        rng: For samples.
+        drive: The other one.
+    """
+    claims = posterior.samples(rng, CLAIM_SAMPLES)
+    excess = posterior.model.excess(claims, np.array([drive]))[:, 0]
+    return replace(best, drive=drive, excess=excess, floor=claims.floor)
 
 
 def nearest_zero(model: Interferometer, at: Phases, drive: float | Array) -> Array:

@@ -79,6 +79,10 @@ def least_excess(encoding: Encoding, counts: float, visibility: float) -> float:
     return 0.25 * share * visibility / (counts * information)
 
 
+_JUDGING = 1
+"""Sets the samples behind a judgement apart from those behind a recommendation."""
+
+
 @dataclass(frozen=True)
 class PhaseAdvice(ModelAdvice):
     """What the counts so far recommend; ``PhasePosterior.from_dict`` restores the posterior.
@@ -203,10 +207,30 @@ class PhaseSampler(AdvisingSampler):
         Raises:
             ValueError: There is no complete trial with counts, or one is malformed.
         """
+        belief = self._informed(study)
+        return self._advice(belief, belief.best)
+
+    def advice_on(self, study: Study, setting: Mapping[str, float]) -> PhaseAdvice:
+        """Tell what all complete trials say of a drive, whatever they recommend.
+
+        Raises:
+            ValueError: There is no complete trial with counts, or one is malformed.
+        """
+        belief = self._informed(study)
+        rng = np.random.default_rng([self._seed, len(belief.numbers), _JUDGING])
+        drive = setting[self._name]
+        return self._advice(
+            belief, phase_design.expected_at(belief.posterior, belief.best, rng, drive)
+        )
+
+    def _informed(self, study: Study) -> _Belief:
         belief = self._believe(study)
         if belief is None:
             raise ValueError("no complete trial with counts yet")
-        posterior, best = belief.posterior, belief.best
+        return belief
+
+    def _advice(self, belief: _Belief, best: phase_design.PhaseRecommendation) -> PhaseAdvice:
+        posterior = belief.posterior
         scale, sigma = posterior.modes.scale[0], np.sqrt(posterior.covariance[0, 1, 1])
         half_wave = self._model.half_wave / (1 + scale)
         share, mean = posterior.sifted_share, float(best.excess.mean())

@@ -40,9 +40,12 @@ class ModelSearch(AdvisedSearch[RotationSampler]):
     misfit_settings = 9
     whose_reach = "controller"
 
-    def assess(self, study: Study) -> Finding:
-        """Judge by the posterior."""
-        advice = self.sampler.advice(study)
+    def assess(self, study: Study, at: Finding | None = None) -> Finding:
+        """Judge by the posterior the best setting, or that of a finding."""
+        if at is None:
+            advice = self.sampler.advice(study)
+        else:
+            advice = self.sampler.advice_on(study, at.setting, at.inverted)
         return replace(self.judge(advice), inverted=advice.inverted)
 
 

@@ -20,6 +20,7 @@ from calibration.modes import Climb, ascend, chi2_per_dof, distinct, laplace
 from calibration.observations import Observations
 from calibration.parameters import Parameters, Prior
 from calibration.retarders import RetarderChain
+from calibration.shared_drift import covariance_left_out
 from calibration.variable_retarders import VariableRetarderChain
 from calibration.wave_plate_stack import WavePlateStack
 from calibration.wave_plates import WavePlateChain
@@ -78,6 +79,7 @@ class RotationPosterior:
         chain: The model and the prior beliefs.
         modes: Modes, best first, a batch of J.
         covariance: Gaussian covariance in each mode's tangent space, shape ``(J, P, P)``.
+        drifted: Part of it that is due to a drift which all counts share, or None without one.
         weights: Probability of each mode, shape ``(J,)``.
         chi2_per_dof: Misfit of the best mode; near 1 if the model fits.
         misfit: Angle error assumed per half turn between settings, rad; 0 if it fits.
@@ -93,34 +95,49 @@ class RotationPosterior:
     misfit: float = 0.0
     photons: int = 0
     seen: Observations | None = None
+    drifted: Array | None = None
 
     def samples(self, rng: np.random.Generator, count: int) -> Parameters:
         """Draw from the mixture, a batch of ``count``.
 
         Where a mode is not Gaussian, above all where counts sit at a minimum of the QBER, some
         draws contradict the counts: they are rejected against the exact posterior, under the
-        Gaussian as the envelope (not after :meth:`from_dict`, when the counts are not there).
+        Gaussian as the envelope (not after :meth:`from_dict`, when the counts are not there). What
+        a drift does to all counts alike they cannot contradict: it is added to what they accept.
         """
         if self.seen is None:
             return self._propose(rng, count)[0]
-        at_modes = log_posterior(self.chain, self.seen, self.modes)
-        drawn, log_accepted, log_chance = [], np.empty(0), np.empty(0)
+        accepted, modes = self._accepted(self.seen, rng, count)
+        if self.drifted is None:
+            return accepted
+        normal = rng.normal(size=(count, self.chain.size, 1))
+        return self.chain.step(accepted, (_root(self.drifted)[modes] @ normal)[..., 0])
+
+    def _accepted(
+        self, seen: Observations, rng: np.random.Generator, count: int
+    ) -> tuple[Parameters, NDArray[np.intp]]:
+        """Draw what the counts do not contradict, and from which modes."""
+        at_modes = log_posterior(self.chain, seen, self.modes)
+        drawn, modes = [], np.empty(0, dtype=np.intp)
+        log_accepted, log_chance = np.empty(0), np.empty(0)
         while len(log_chance) < PROPOSALS_PER_SAMPLE * count:
             proposed, chosen, log_envelope = self._propose(rng, PROPOSALS_AT_ONCE)
-            log_ratio = log_posterior(self.chain, self.seen, proposed)
+            log_ratio = log_posterior(self.chain, seen, proposed)
             drawn.append(proposed)
+            modes = np.append(modes, chosen)
             log_accepted = np.append(log_accepted, log_ratio - at_modes[chosen] - log_envelope)
             log_chance = np.append(log_chance, np.log(rng.random(PROPOSALS_AT_ONCE)))
             rejected = log_chance > log_accepted
             if np.sum(~rejected) >= count:
                 break
         # Accepted ones first, as drawn; should they not suffice, the least contradicted follow.
-        order = np.lexsort((np.where(rejected, -log_accepted, 0.0), rejected))
-        return Parameters.concatenate(drawn)[order[:count]]
+        order = np.lexsort((np.where(rejected, -log_accepted, 0.0), rejected))[:count]
+        return Parameters.concatenate(drawn)[order], modes[order]
 
     @cached_property
     def _roots(self) -> Array:
-        return np.asarray(np.linalg.cholesky(self.covariance))
+        of_counts = self.covariance if self.drifted is None else self.covariance - self.drifted
+        return np.asarray(np.linalg.cholesky(of_counts))
 
     def _propose(
         self, rng: np.random.Generator, count: int
@@ -151,7 +168,7 @@ class RotationPosterior:
 
         The counts behind it are left out: they were not inverted.
         """
-        return replace(self, modes=seen_inverted(self.modes, bases), seen=None)
+        return replace(self, modes=seen_inverted(self.modes, bases), seen=None, drifted=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Give a JSON-able description, for storing; :meth:`from_dict` restores it."""
@@ -279,9 +296,15 @@ def fit(
             climb = _begin(chain, current, climb.at)
             _climb(chain, current, climb, FINAL_STEPS)
             reduced, _ = _chi2(chain, current, climb)
-    photons = round(seen.cost)
+    if reduced > 1:
+        current = current.dispersed(reduced)
+        climb = _begin(chain, current, climb.at)
+        _climb(chain, current, climb, FINAL_STEPS)
+    posterior, photons = _laplace(chain, seen, climb), round(seen.cost)
+    if drift_rad:
+        posterior = _drifted(posterior, current, drift_rad)
     return replace(
-        _laplace(chain, seen, climb),
+        posterior,
         chi2_per_dof=ratio,
         misfit=misfit,
         photons=photons,
@@ -321,6 +344,21 @@ def _laplace(chain: Chain, seen: Observations, climb: Climb[Parameters]) -> Rota
         curvature = curvature + GAUGE_PRECISION * _gauge(chain, climb.at)
     order, weights, covariance = laplace(climb.log_posterior, curvature)
     return RotationPosterior(chain, climb.at[order], covariance, weights)
+
+
+def _drifted(
+    posterior: RotationPosterior, seen: Observations, drift_rad: float
+) -> RotationPosterior:
+    """Widen a posterior by the drift that all counts share."""
+    chain, modes, covariance = posterior.chain, posterior.modes, posterior.covariance
+    drifted = covariance_left_out(chain, seen, modes, covariance, drift_rad)
+    return replace(posterior, covariance=covariance + drifted, drifted=drifted)
+
+
+def _root(covariance: Array) -> Array:
+    """Give a matrix whose square is a covariance that may be singular, shape ``(J, P, P)``."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
 
 
 def _gauge(chain: Chain, at: Parameters) -> Array:

@@ -67,7 +67,7 @@ FRESH_START_EVERY = 32
 where fewer than four numbers are told of a setting, since the mode of many such is too narrow to be
 found but by following it from the first few."""
 
-_FITTING, _DESIGNING = 1, 2
+_FITTING, _DESIGNING, _JUDGING = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -257,10 +257,36 @@ class RotationSampler(AdvisingSampler):
         Raises:
             ValueError: There is no complete trial with counts, or one is malformed.
         """
+        belief = self._informed(study)
+        return self._advice(belief, belief.best)
+
+    def advice_on(
+        self, study: Study, setting: Mapping[str, float], inverted: Inverted = NOTHING
+    ) -> Advice:
+        """Tell what all complete trials say of a setting, whatever they recommend.
+
+        Args:
+            study: The study.
+            setting: Value of every drive, by name.
+            inverted: Bases whose bits are inverted there.
+
+        Raises:
+            ValueError: There is no complete trial with counts, or one is malformed.
+        """
+        belief = self._informed(study)
+        rng = np.random.default_rng([self._seed, _JUDGING, len(belief.numbers)])
+        drives = np.array([setting[name] for name in self._knobs])
+        best = design.expected_at(belief.posterior, belief.best, rng, drives, inverted)
+        return self._advice(belief, best)
+
+    def _informed(self, study: Study) -> _Belief:
         belief = self._believe(study)
         if belief is None or not belief.numbers:
             raise ValueError("no complete trial with counts yet")
-        posterior, best = belief.posterior, belief.best
+        return belief
+
+    def _advice(self, belief: _Belief, best: design.Recommendation) -> Advice:
+        posterior = belief.posterior
         floor, mean = float(best.floor.mean()), float(best.excess.mean())
         return Advice(
             setting=self.named(best.setting),

@@ -96,6 +96,15 @@ class Search(Protocol):
         """Judge the study; it has at least one complete trial. Called in a thread."""
         ...
 
+    def review(self, study: Study, finding: Finding) -> Finding:
+        """Judge a finding's setting anew, by all trials up to now. Called in a thread.
+
+        Returns:
+            The finding with the claims that hold now, final only if it would be found again; what
+            had been predicted for the verification stays.
+        """
+        ...
+
 
 SearchBuilder = Callable[[Setting, Sequence[FrozenTrial]], Search]
 """Builds a search from the best setting so far and the trials of the search before it."""
@@ -144,6 +153,10 @@ class StockSearch:
             rivals=tuple(settings[1:]),
             predicted_qber=_value(best[0]),
         )
+
+    def review(self, study: Study, finding: Finding) -> Finding:
+        """Leave a finding as it is: it claims nothing."""
+        return finding
 
 
 def cma_es(seed: int, past: Sequence[FrozenTrial]) -> CmaEsSampler:

@@ -32,7 +32,7 @@ UNKNOWN_ACTUATORS_BOUND = 1.9
 """The same when four retarders must be learnt as well, by the best design found in simulation."""
 
 LOOKS_AGAIN = 3
-"""Verifications more that a strained model may ask for."""
+"""Times that a search goes on although a verification did not refute what it found."""
 
 REFUTATION = 0.01
 """How improbable a fresh window must be under a prediction before that is called refuted."""
@@ -108,6 +108,11 @@ class _Attempt:
         if self.fresh is None or self.is_refuted:
             return False
         return self.finding.excess_q90 is not None or self.qber <= acceptable_qber
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether fresh counts leave a claim in doubt that they do not refute."""
+        return self.finding.excess_q90 is not None and not self.finding.is_final
 
     def judge(self, ended: str) -> str:
         """Say what the setting is worth, and why its search ended if it did not by itself."""
@@ -235,15 +240,22 @@ class StageRun:
 
     async def _pursue(self, search: Search, trials: Trials, phase: Phase) -> _Attempt:
         """Search until a finding withstands fresh counts, or the search is not to be trusted."""
-        refuted = 0
+        refuted = doubted = 0
         while True:
             attempt = _Attempt(search, trials, await self._find(search, trials, phase))
             if attempt.finding.misfit is not None:
                 self._bench.note(phase, attempt.finding.misfit)
                 return attempt
-            attempt = await self._look_again(await self._verify(attempt))
+            attempt = await self._verify(attempt)
             if not attempt.is_refuted:
-                return attempt
+                photons = self._verification_photons(attempt.finding)
+                is_last = doubted == LOOKS_AGAIN or not self._bench.allows(2, photons)
+                is_strained = attempt.finding.is_strained and not doubted
+                if is_last or not (attempt.is_doubtful or is_strained):
+                    return attempt
+                doubted += 1
+                self._bench.note("verify", "what was measured leaves the claim in doubt")
+                continue
             refuted += 1
             self._bench.note(
                 "verify", f"QBER {_percent(attempt.qber)} measured{self._judge(attempt)}"
@@ -269,7 +281,8 @@ class StageRun:
 
         Among rivals fresh windows choose first; those that follow measure the chosen setting
         without the luck of the choice. A finding that says how large the QBER is at most is
-        refuted if so many errors are too improbable under that (exact binomial test).
+        refuted if so many errors are too improbable under that (exact binomial test). What it
+        claims if it is not, it claims with the fresh counts in mind, and of the time of the last.
         """
         finding = attempt.finding
         if finding.rivals:
@@ -278,23 +291,10 @@ class StageRun:
         is_refuted = finding.ceiling is not None and bool(
             binom.sf(fresh.errors - 1, fresh.sifted, finding.ceiling) < REFUTATION
         )
+        if finding.excess_q90 is not None and not is_refuted:
+            study = attempt.trials.study
+            finding = await asyncio.to_thread(attempt.search.review, study, finding)
         return replace(attempt, finding=finding, fresh=fresh, is_refuted=is_refuted)
-
-    async def _look_again(self, attempt: _Attempt) -> _Attempt:
-        """Verify what a strained model finds from a verification's counts, until it is at ease.
-
-        Where a model is wrong, many counts near the optimum teach it most.
-        """
-        for _ in range(LOOKS_AGAIN):
-            if attempt.is_refuted:
-                break
-            latest = await asyncio.to_thread(attempt.search.assess, attempt.trials.study)
-            photons = self._verification_photons(latest)
-            if not (latest.is_strained and self._bench.allows(1, photons)):
-                break
-            self._bench.note("verify", "the model is strained by what was measured: once more")
-            attempt = await self._verify(replace(attempt, finding=latest, fresh=None))
-        return attempt
 
     async def _choose(self, attempt: _Attempt) -> Finding:
         """Let fresh windows choose among a finding's setting and its rivals."""
@@ -353,10 +353,6 @@ class StageRun:
             return await carry_through(self._go_back("rolled-back", f"no gain: {compared}", best))
         if self._bench.is_finishing and after.value >= before.value:  # half a search proves little
             return await carry_through(self._go_back("rolled-back", f"no gain: {compared}", best))
-        if best.finding.posterior is not None:  # the verification taught the model more
-            latest = await asyncio.to_thread(best.search.assess, best.trials.study)
-            if latest.inverted == best.finding.inverted:  # else it describes another link
-                best = replace(best, finding=replace(best.finding, posterior=latest.posterior))
         return self._end("accepted", compared, best.finding.setting, best)
 
     def _judge(self, attempt: _Attempt) -> str:
