@@ -302,9 +302,12 @@ class Chain(ABC):
 
     def excess(self, parameters: Parameters, drives: Array) -> Array:
         """Predict the QBER (mean of both bases) above the floor, shape ``(B, M)``."""
-        block = self.rotation(parameters, drives)
-        matched = block[..., 0, 0] + block[..., 1, 1]
-        return 0.25 * parameters.visibility[:, None] * (2 - matched)
+        controller = self.controller(parameters, drives)
+        receiver, fibre = parameters.receiver[:, :2], parameters.fibre[:, :, :2]
+        weight = np.swapaxes(receiver, 1, 2) @ np.swapaxes(fibre, 1, 2)
+        matched = controller.reshape(*controller.shape[:2], 9) @ weight.reshape(-1, 9, 1)
+        excess: Array = 0.25 * parameters.visibility[:, None] * (2 - matched[..., 0])
+        return excess
 
     def actuator_axes(self, parameters: Parameters, drives: Array) -> tuple[Array, Array]:
         """Compute the controller and what a small change of each drive does to it.
@@ -413,7 +416,7 @@ def _element_axes(azimuth: Array, a: Complex, b: Complex) -> tuple[Array, Array]
     Returns:
         Rotation vectors per radian, both of shape ``(B, M, N, 3)``.
     """
-    turn = np.exp(1j * np.moveaxis(azimuth, -1, 0))
+    turn = np.exp(1j * azimuth.transpose(2, 0, 1))
     across = np.conj(turn * a * a) - turn * b * b  # S1 - i S2; a retarder leaves its axis alone
     along = -2 * (turn * a * b).real
     pole_across, pole_along = 2 * a.conj() * b, np.square(np.abs(a)) - np.square(np.abs(b))
@@ -426,6 +429,6 @@ def _element_axes(azimuth: Array, a: Complex, b: Complex) -> tuple[Array, Array]
 def _vectors(across: Complex, along: Array) -> Array:
     """Assemble Stokes vectors from ``S1 - i S2`` and ``S3``: ``(N, B, M)`` to ``(B, M, N, 3)``."""
     vectors = np.empty((*along.shape[1:], len(along), 3))
-    components = np.moveaxis(vectors, (-1, -2), (0, 1))
+    components = vectors.transpose(3, 2, 0, 1)
     components[0], components[1], components[2] = across.real, -across.imag, along
     return vectors

@@ -111,9 +111,10 @@ def recommend(
     of_tried = np.arange(len(solutions)) % len(tried)
     expected, target = _least_expected(chain, samples, solutions, targets)
     origin = int(np.argmin(expected))
-    polished = [_polish(chain, samples, solutions[origin], span, targets)]
+    start = solutions[origin : origin + 1]
     if previous_setting is not None:
-        polished.append(_polish(chain, samples, previous_setting, span, targets))
+        start = np.append(start, previous_setting[None], axis=0)
+    polished = _polish(chain, samples, start, span, targets)
     added = np.concatenate(polished)
     of_added = _least_expected(chain, samples, added, targets)
     solutions = np.concatenate([solutions, added])
@@ -202,33 +203,33 @@ def _least_expected(
 
 
 def _polish(
-    chain: Chain, samples: Parameters, setting: Array, span: Array, targets: Sequence[Inverted]
+    chain: Chain, samples: Parameters, settings: Array, span: Array, targets: Sequence[Inverted]
 ) -> Array:
     """Take Gauss-Newton steps towards the least mean excess over the samples nearly aligned.
 
     What aligns one sample, even the best mode, is not what is best for all of them.
 
     Returns:
-        Settings on the way, the first one included, shape ``(n, K)``.
+        For each of C settings those on the way, the first one included, shape ``(C, n, K)``.
     """
-    _, target = _least_expected(chain, samples, setting[None], targets)
-    samples, path = seen_inverted(samples, targets[target[0]]), setting[None]
+    _, target = _least_expected(chain, samples, settings, targets)
+    turned = np.stack([half_turn(targets[each]) for each in target])
+    receiver = turned @ samples.receiver[:, None]
+    path = [settings]
     for _ in range(POLISHING_STEPS):
-        controller, axes = chain.actuator_axes(samples, setting[None])
-        behind = samples.receiver @ controller[:, 0]
-        left = rotation.log(behind @ samples.fibre)
-        near = np.linalg.norm(left, axis=-1) < NEARLY_ALIGNED_RAD
-        if not np.any(near):
-            break
-        effect = behind[near] @ np.swapaxes(axes[near, 0], -1, -2)
-        weighted = np.swapaxes(effect, -1, -2) * EXCESS_PER_SQUARE_ANGLE
-        slope = (weighted @ left[near, :, None]).mean(axis=0)[:, 0]
-        curvature = (weighted @ effect).mean(axis=0)
-        damping = POLISHING_DAMPING * np.trace(curvature) * np.eye(chain.channels)
-        step_rad = -np.linalg.solve(curvature + damping, slope)
-        setting = np.clip(setting + step_rad * chain.half_turn / np.pi, *span)
-        path = np.append(path, setting[None], axis=0)
-    return path
+        controller, axes = chain.actuator_axes(samples, path[-1])
+        behind = receiver @ controller
+        left = rotation.log(behind @ samples.fibre[:, None])
+        near = np.linalg.norm(left, axis=-1, keepdims=True) < NEARLY_ALIGNED_RAD
+        effect = behind @ np.swapaxes(axes, -1, -2)
+        weighted = np.swapaxes(effect, -1, -2) * (EXCESS_PER_SQUARE_ANGLE * near)[..., None, :]
+        slope = (weighted @ left[..., None]).sum(axis=0)
+        curvature = (weighted @ effect).sum(axis=0)
+        scale = np.trace(curvature, axis1=-2, axis2=-1)[:, None, None]
+        damping = np.where(scale > 0, POLISHING_DAMPING * scale, 1.0) * np.eye(chain.channels)
+        step_rad = -np.linalg.solve(curvature + damping, slope)[..., 0]
+        path.append(np.clip(path[-1] + step_rad * chain.half_turn / np.pi, *span))
+    return np.stack(path, axis=1)
 
 
 def _with_headroom(span: Array, half_turn: Array) -> Array:

@@ -133,9 +133,10 @@ def jones_of_retarders(azimuth_rad: Array, retardance_rad: Array) -> tuple[Compl
     Returns:
         ``a`` and ``b`` of ``E_1``, of ``E_2 E_1``, and so on, both of shape ``(N, ...)``.
     """
-    tangent = np.tan(0.5 * np.moveaxis(retardance_rad, -1, 0), order="C")  # the fastest of all
+    last_first = -1, *range(retardance_rad.ndim - 1)
+    tangent = np.tan(0.5 * retardance_rad.transpose(last_first), order="C")  # the fastest of all
     straight = 1 / np.sqrt(1 + tangent * tangent)  # the sign of a Jones matrix does not matter
-    azimuth = np.moveaxis(azimuth_rad, -1, 0)
+    azimuth = azimuth_rad.transpose(last_first)
     crossed = (straight * tangent) * (-np.sin(azimuth) - 1j * np.cos(azimuth))
     a, b = np.empty_like(crossed), np.empty_like(crossed)
     a[0], b[0] = straight[0], crossed[0]

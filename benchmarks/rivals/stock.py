@@ -9,8 +9,6 @@ from benchmarks.tasks.link import Link
 
 PHOTONS, SETTINGS = 4000, 360
 RANDOM_PHOTONS, RANDOM_SETTINGS = 20_000, 100
-GP_SETTINGS = 60
-"""As many as its growing cost lets one wait for."""
 
 
 def cma_es(link: Link, seed: int) -> None:
@@ -30,7 +28,7 @@ def random(link: Link, seed: int) -> None:
 
 def gaussian_process(link: Link, seed: int) -> None:
     """Model the QBER by a Gaussian process (defaults of Optuna; needs torch)."""
-    _study(link, GPSampler(seed=seed), PHOTONS, GP_SETTINGS)
+    _study(link, GPSampler(seed=seed), PHOTONS, SETTINGS)
 
 
 def _study(link: Link, sampler: BaseSampler, photons: int, settings: int) -> None:
