@@ -19,6 +19,8 @@ TASKS: Mapping[str, str] = {
     "signal": "benchmarks.signal",
     "outer": "benchmarks.outer",
     "tags": "benchmarks.tags",
+    "tracking": "benchmarks.tracking",
+    "day": "benchmarks.day",
 }
 """Module of each task."""
 
@@ -148,10 +150,16 @@ def load_task(name: str) -> Task:
 def _choose(what: str, wanted: Sequence[str] | None, offered: Collection[str]) -> list[str]:
     if wanted is None:
         return list(offered)
-    for name in wanted:
-        if name not in offered:
-            raise BenchError(f"there is no {what} {name!r}; {what}s are: {', '.join(offered)}")
-    return list(wanted)
+    chosen, left = [], list(wanted)
+    while left:
+        # Names may have commas, at which the command line has split them: the longest one counts.
+        candidates = [",".join(left[:parts]) for parts in range(len(left), 0, -1)]
+        name = next((each for each in candidates if each in offered), None)
+        if name is None:
+            raise BenchError(f"there is no {what} {left[0]!r}; {what}s are: {', '.join(offered)}")
+        chosen.append(name)
+        left = left[1 + name.count(",") :]
+    return chosen
 
 
 def figures_text(report: Mapping[str, Any]) -> str:

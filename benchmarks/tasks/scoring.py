@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,20 @@ from benchmarks.tasks.link import Step
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
+
+
+class Resampling(Protocol):
+    """How the interval of a median is found."""
+
+    @property
+    def bootstrap(self) -> int:
+        """Resamplings behind it."""
+        ...
+
+    @property
+    def confidence(self) -> float:
+        """Its confidence, two-sided."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ def figure(
     metric: str,
     unit: str,
     values: Sequence[float],
-    scoring: Scoring | None = None,
+    scoring: Resampling | None = None,
     *,
     bound: float | None = None,
 ) -> Row:
@@ -165,7 +179,7 @@ def finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _interval(values: Array, scoring: Scoring) -> tuple[float | None, float | None]:
+def _interval(values: Array, scoring: Resampling) -> tuple[float | None, float | None]:
     """Bootstrap the median; the same resamplings for every figure of as many runs."""
     rng = np.random.default_rng(1)
     chosen = rng.integers(len(values), size=(scoring.bootstrap, len(values)))

@@ -51,6 +51,17 @@ def test_the_report_says_what_was_run_and_on_what(report: dict[str, Any]) -> Non
     assert [(row["method"], row["n"]) for row in rows] == [("ours", 3), ("tpe", 3)]
 
 
+def test_names_with_commas_may_be_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("q=1", "q=1,R=1e5", "q=1,R=1e5,late")
+    monkeypatch.setattr(load_task("invented"), "CASES", names)
+
+    listed = ["q=1", "R=1e5", "q=1", "R=1e5", "late", "q=1"]
+
+    report = measure("invented", range(1), ["ours"], listed)
+
+    assert [row["case"] for row in report["rows"]] == ["q=1,R=1e5", "q=1,R=1e5,late", "q=1"]
+
+
 def test_the_table_shows_the_distance_to_the_bound(report: dict[str, Any]) -> None:
     title, _, header, first, _ = figures_text(report).splitlines()
 
