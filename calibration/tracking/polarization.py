@@ -33,7 +33,7 @@ from calibration.tracking.excess import mean_and_q90
 from calibration.tracking.loss_of_lock import LossOfLock
 from calibration.tracking.report import Proposal, Rate, TrackingReport
 from calibration.tracking.rotation_filters import RotationFilters
-from calibration.tracking.steering import CENTRING_SHARE, Steering
+from calibration.tracking.steering import Steering
 from calibration.tracking.turns import turn_vector
 
 Array = NDArray[np.float64]
@@ -55,6 +55,10 @@ EXCESS_FLUCTUATION = 12.0
 rotation that is left; it exceeds this once in 10^6 independent states."""
 
 FLOOR_SIGMAS = 4.0
+
+CENTRING_SIGMAS = 0.05
+"""Error that centring may make while drift doubles the variance, in standard deviations of the
+angle: so far the filters lag behind it."""
 
 LARGEST_EXCESS = 0.05
 """Expected excess above which the filters' linear picture, and with it the lock, is lost."""
@@ -129,7 +133,7 @@ class PolarizationTracker:
         self._rate = Rate()
         self._windows = 0
         self._is_dark = self._is_lost = False
-        self._now_s = now_s
+        self._now_s = self._proposed_s = now_s
 
     @property
     def floor(self) -> float:
@@ -152,8 +156,7 @@ class PolarizationTracker:
         fibre, covariance = self._bank.mixture()
         steering, dither, dither_rad = self._steering, np.zeros(len(self._names)), (0.0, 0.0)
         if not (self._is_dark or self._is_lost):
-            sigma = math.sqrt(_mean_variance(covariance) / self._gain_variance)
-            steering.follow(fibre, CENTRING_SHARE * sigma)
+            steering.follow(fibre, self._centring_rad(covariance, now_s))
             covariance = self._expected_covariance(covariance, now_s)
             dither_rad = self._dither(covariance)
             dither = steering.turned((*dither_rad, 0.0))
@@ -250,6 +253,7 @@ class PolarizationTracker:
             "rate": [self._rate.photons, self._rate.duration_s],
             "calls_to_reset": self._steering.calls_to_reset,
             "windows": self._windows,
+            "since_proposed_s": self._now_s - self._proposed_s,
             "is_dark": self._is_dark,
             "is_lost": self._is_lost,
         }
@@ -286,6 +290,7 @@ class PolarizationTracker:
         )
         tracker._steering.calls_to_reset = stored["calls_to_reset"]
         tracker._windows = stored["windows"]
+        tracker._proposed_s = now_s - gap_s - stored["since_proposed_s"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
         return tracker
 
@@ -338,6 +343,14 @@ class PolarizationTracker:
         waited_s = max(now_s - self._now_s, 0.0)
         drifted = self._bank.drift_variance * waited_s
         return covariance + (drifted + self._move_variance(self._steering.held)) * _ONE
+
+    def _centring_rad(self, covariance: Array, now_s: float) -> float:
+        """Tell by how much drives may be pulled now, as far as what they do is known."""
+        variance = _mean_variance(covariance)
+        since_s = max(now_s - self._proposed_s, 0.0)
+        self._proposed_s = now_s
+        doublings = min(since_s * self._bank.drift_variance / variance, 1.0)
+        return CENTRING_SIGMAS * doublings * math.sqrt(variance / self._gain_variance)
 
     def _dither(self, covariance: Array) -> tuple[float, float]:
         """Choose turns about S1 and S2 in front of the receiver, as far as the angles are unknown.

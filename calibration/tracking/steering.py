@@ -19,9 +19,8 @@ DITHER_DAMPING = 0.03
 """A dither moves no drive by more than three times its angle: where a controller can hardly turn
 about some axis (wave plates in gimbal lock), it does without."""
 
-CENTRING_SHARE = 0.005
-"""Error that centring may make in a window, as a share of the standard deviation of the angle. The
-filters lag behind such a ramp by about twenty windows, so it costs 1 % of the excess."""
+CENTRED_SHARE = 0.7
+"""Share of a channel's range in which it may move freely. Beyond, it is pulled back."""
 
 FASTEST_CENTRING_RAD = 0.02
 """Centring of a channel in a window, at most, nominal rad."""
@@ -80,13 +79,12 @@ class Steering:
 
         Args:
             fibre: Rotation in front of the controller, shape ``(3, 3)``.
-            centring_rad: Change of a channel at its limit, nominal rad, by which it may be pulled
-                towards the middle of its range while others make up for it.
+            centring_rad: Change, nominal rad, by which a channel at its limit is pulled towards the
+                middle of its range while the others make up for it.
         """
         wanted = -np.array(turn_vector(fibre @ self.behind))
         axes = self.local.axes(self.held)
-        off_centre = np.minimum(np.maximum((self.held - self._middle) / self._half, -1.0), 1.0)
-        pull = -min(centring_rad, FASTEST_CENTRING_RAD) * off_centre**3
+        pull = min(centring_rad, FASTEST_CENTRING_RAD) * self._inward()
         damping = kinematics.DAMPING_PER_RAD * math.sqrt(wanted @ wanted)
         step = pull + _shortest(axes, wanted - pull @ axes, damping)
         held = self.held + step / self._rad_per_drive
@@ -112,6 +110,13 @@ class Steering:
         step = _shortest(self.local.axes(self.held), turn, damping) / self._rad_per_drive
         low, high = self._span
         return np.asarray(np.minimum(np.maximum(self.held + step, low), high) - self.held)
+
+    def _inward(self) -> Array:
+        """Tell how much each channel should be pulled, -1 to 1: at its limit by 1."""
+        off_centre = (self.held - self._middle) / self._half
+        beyond = np.abs(off_centre) - CENTRED_SHARE
+        pull = np.minimum(np.maximum(beyond, 0.0) / (1 - CENTRED_SHARE), 1.0)
+        return np.asarray(np.copysign(pull, -off_centre))
 
     def _aligned(self, fibre: Array, start: Array) -> Array:
         """Undo a fibre by the full model, at most near a limit."""
