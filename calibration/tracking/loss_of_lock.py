@@ -44,10 +44,13 @@ class LossOfLock:
             limit: QBER that drift and noise still explain.
         """
         limit = min(limit, LARGEST_QBER * (1 - 1e-9))
-        risen = np.minimum(limit * np.array(RATIOS), LARGEST_QBER)
-        correct = np.log1p(-risen) - math.log1p(-limit)
-        gain = errors * np.log(risen / limit) + (trials - errors) * correct
-        self.sums = np.maximum(self.sums + gain, 0)
+        unrisen, sums = math.log1p(-limit), []
+        for before, ratio in zip(self.sums.tolist(), RATIOS, strict=True):
+            risen = min(limit * ratio, LARGEST_QBER)
+            correct = math.log1p(-risen) - unrisen
+            gain = errors * math.log(risen / limit) + (trials - errors) * correct
+            sums.append(max(before + gain, 0.0))
+        self.sums = np.array(sums)
 
     @property
     def score(self) -> float:

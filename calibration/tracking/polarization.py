@@ -15,22 +15,26 @@ standard deviations of the angle is the optimum for any drift and any count rate
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import kinematics, rotation
 from calibration.chain import Chain
 from calibration.clicks import Clicks
 from calibration.design import EXCESS_PER_SQUARE_ANGLE
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
+from calibration.tracking.excess import mean_and_q90
 from calibration.tracking.loss_of_lock import LossOfLock
 from calibration.tracking.report import Proposal, Rate, TrackingReport
 from calibration.tracking.rotation_filters import RotationFilters
+from calibration.tracking.steering import Steering
+from calibration.tracking.turns import turn_vector
 
 Array = NDArray[np.float64]
 
@@ -38,10 +42,6 @@ DITHER_SIGMAS = 0.7
 """Dither, in standard deviations of the angle that it probes: the optimum is sqrt(1/2)."""
 
 LARGEST_DITHER_RAD = 0.3
-
-DITHER_DAMPING = 0.03
-"""A dither moves no drive by more than three times its angle: where a controller can hardly turn
-about some axis (wave plates in gimbal lock), it does without."""
 
 WINDOW_SHARE = 0.05
 """Length of a window as a share of the time in which drift doubles the variance."""
@@ -56,16 +56,27 @@ rotation that is left; it exceeds this once in 10^6 independent states."""
 
 FLOOR_SIGMAS = 4.0
 
+CENTRING_SIGMAS = 0.05
+"""Error that centring may make while drift doubles the variance, in standard deviations of the
+angle: so far the filters lag behind it."""
+
 LARGEST_EXCESS = 0.05
 """Expected excess above which the filters' linear picture, and with it the lock, is lost."""
 
-CENTRING_SHARE = 0.005
-"""Error that centring may make in a window, as a share of the standard deviation of the angle. The
-filters lag behind such a ramp by about twenty windows, so it costs 1 % of the excess."""
+MOST_PENDING = 64
+"""Proposals whose counts may still be on their way."""
 
-IK_STEPS = 6
+FOREIGN_RAD = 0.5
+"""Distance, nominal rad, from all proposals beyond which a setting is none of them."""
 
-_NORMAL = np.random.default_rng(0).normal(size=(512, 3))
+
+@dataclass(frozen=True)
+class _Asked:
+    """A proposal: its setting, what of that is dither, and the dither's angles, rad."""
+
+    setting: Array
+    dither: Array
+    dither_rad: tuple[float, float]
 
 
 class PolarizationTracker:
@@ -101,36 +112,38 @@ class PolarizationTracker:
             raise ValueError(f"{len(limits)} channels, posterior of {posterior.chain.channels}")
         self._posterior = posterior
         self._names = tuple(limits)
+        self._rad_per_drive = np.pi / posterior.chain.half_turn
         self._span = np.array([limits[name] for name in self._names], dtype=float).T
         self._window_s = window_s
-        self._held = self._vector(setting)
-        self._measured = self._held
+        held = self._vector(setting)
+        self._steering = Steering(posterior.chain, self._mode, self._span, held)
+        self._measured = held
+        self._asked: deque[_Asked] = deque(maxlen=MOST_PENDING)
         variances = np.diagonal(posterior.covariance[0])
         self._gain_variance = float(variances[6 : 6 + len(limits)].mean())
         floor = float(self._mode.floor[0])
         self._bank = RotationFilters.around(
             drift_rad,
             self._mode.fibre[0],
-            _turn_covariance(posterior, self._held),
+            _turn_covariance(posterior, held),
             floor,
             (1 - floor) / (floor * float(variances[-1])),
         )
         self._test = LossOfLock()
         self._rate = Rate()
-        self._dither_rad = np.zeros(2)
         self._windows = 0
         self._is_dark = self._is_lost = False
-        self._now_s = now_s
+        self._now_s = self._proposed_s = now_s
 
     @property
     def floor(self) -> float:
         """QBER at perfect alignment, as learnt."""
-        return float(self._bank.weights @ self._bank.floor)
+        return self._bank.mean_floor
 
     @property
     def drift_rad(self) -> float:
         """Drift of the fibre per axis in one second, as learnt, rad."""
-        return float(np.sqrt(self._bank.drift_variance))
+        return math.sqrt(self._bank.drift_variance)
 
     def next_setting(self, now_s: float) -> Proposal:
         """Choose the setting of the next window: aligned for the expected fibre, plus dither.
@@ -141,24 +154,19 @@ class PolarizationTracker:
             now_s: Time at which the window will start, s.
         """
         fibre, covariance = self._bank.mixture()
-        dither, dither_rad = np.zeros(len(self._names)), np.zeros(2)
+        steering, dither, dither_rad = self._steering, np.zeros(len(self._names)), (0.0, 0.0)
         if not (self._is_dark or self._is_lost):
-            members = replace(self._mode, fibre=fibre[None])
-            start = self._held + self._centring(members, covariance)
-            aligned, _ = kinematics.align(
-                self._chain, members, start[None], self._span, steps=IK_STEPS, is_local=True
-            )
-            self._held = aligned[0]
-            waited_s = max(now_s - self._now_s, 0.0)
-            covariance = covariance + self._bank.drift_variance * waited_s * np.eye(3)
-            dither, dither_rad = self._dither(members, covariance)
-        setting = np.clip(self._held + dither, *self._span)
-        self._dither_rad = dither_rad
+            steering.follow(fibre, self._centring_rad(covariance, now_s))
+            covariance = self._expected_covariance(covariance, now_s)
+            dither_rad = self._dither(covariance)
+            dither = steering.turned((*dither_rad, 0.0))
+        setting = steering.held + dither
+        self._asked.append(_Asked(setting, dither, dither_rad))
         self._windows += 1
         return Proposal(
             setting=self._named(setting),
-            held=self._named(self._held),
-            dither_rad=(float(dither_rad[0]), float(dither_rad[1])),
+            held=self._named(steering.held),
+            dither_rad=dither_rad,
             window_s=self._advised_window_s(covariance),
         )
 
@@ -180,30 +188,32 @@ class PolarizationTracker:
             What is known by now. After a dark window only the uncertainty has grown.
         """
         drives = self._vector(setting)
+        asked = self._what_was_asked(drives)
         duration_s = max(now_s - self._now_s, 0.0)
-        self._let_pass(drives, now_s)
-        behind = self._behind(drives)
-        n, k = clicks.by_basis()
-        trials, errors = n.ravel().astype(float), k.ravel().astype(float)
-        self._is_dark = dark or clicks.photons == 0
+        self._let_pass(drives - asked.dither, duration_s)
+        self._now_s = now_s
+        behind = self._steering.local.behind(drives)
+        trials, errors = _binomials(clicks)
+        photons = int(trials.sum())
+        self._is_dark = dark or photons == 0
         if not self._is_dark:
             self._judge(behind, trials, errors)
-            if self._test.score < FLOOR_FREEZES_AT:
-                self._bank.learn_floor(behind, trials, errors)
-            self._bank.update(behind, trials, errors)
-            self._rate.count(clicks.photons, duration_s)
+            knows_floor = self._test.score < FLOOR_FREEZES_AT
+            self._bank.update(behind, trials, errors, learns_floor=knows_floor)
+            self._rate.count(photons, duration_s)
         mean, q90 = self._expected_excess(behind)
-        self._is_lost |= bool(self._test.score >= 1 or mean > LARGEST_EXCESS)
+        floor = self.floor
+        self._is_lost |= self._test.score >= 1 or mean > LARGEST_EXCESS
         return TrackingReport(
             expected_excess=mean,
             excess_q90=q90,
             innovation=self._test.score,
             lost=self._is_lost,
-            photons=clicks.photons,
-            floor=self.floor,
+            photons=photons,
+            floor=floor,
             drift_rad=self.drift_rad,
             dark=self._is_dark,
-            dither_qber=self._dither_qber,
+            dither_qber=(1 - 2 * floor) * math.hypot(*asked.dither_rad) ** 2 / 8,
             limit_excess=self._limit_excess,
         )
 
@@ -216,7 +226,7 @@ class PolarizationTracker:
         fibre, covariance = self._bank.mixture()
         floor, floor_counts = self.floor, float(self._bank.floor_counts.max())
         mode = replace(self._mode, fibre=fibre[None], log_floor=np.log(np.array([floor])))
-        _, axes = self._chain.tangent_axes(mode, self._held[None])
+        _, axes = self._chain.tangent_axes(mode, self._steering.held[None])
         others = np.s_[3 : self._chain.size - 1]
         effect = axes[0, 0, others].T
         joint = self._posterior.covariance[0].copy()
@@ -235,13 +245,15 @@ class PolarizationTracker:
             "posterior": self._posterior.to_dict(),
             "limits": dict(zip(self._names, self._span.T.tolist(), strict=True)),
             "window_s": list(self._window_s),
-            "held": self._named(self._held),
+            "held": self._named(self._steering.held),
+            "centre": self._named(self._steering.local.centre),
             "measured": self._named(self._measured),
             "bank": self._bank.to_dict(),
             "test": self._test.sums.tolist(),
             "rate": [self._rate.photons, self._rate.duration_s],
-            "dither_rad": self._dither_rad.tolist(),
+            "calls_to_reset": self._steering.calls_to_reset,
             "windows": self._windows,
+            "since_proposed_s": self._now_s - self._proposed_s,
             "is_dark": self._is_dark,
             "is_lost": self._is_lost,
         }
@@ -269,16 +281,18 @@ class PolarizationTracker:
         tracker._bank = RotationFilters.from_dict(stored["bank"])
         tracker._test = LossOfLock(np.array(stored["test"], dtype=float))
         tracker._rate = Rate(*stored["rate"])
-        tracker._dither_rad = np.array(stored["dither_rad"], dtype=float)
+        tracker._steering = Steering(
+            tracker._chain,
+            tracker._mode,
+            tracker._span,
+            tracker._steering.held,
+            tracker._vector(stored["centre"]),
+        )
+        tracker._steering.calls_to_reset = stored["calls_to_reset"]
         tracker._windows = stored["windows"]
+        tracker._proposed_s = now_s - gap_s - stored["since_proposed_s"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
         return tracker
-
-    @property
-    def _dither_qber(self) -> float:
-        """QBER that the dither of the newest setting costs; small angles."""
-        square = float(self._dither_rad @ self._dither_rad)
-        return (1 - 2 * self.floor) * square / 8
 
     @property
     def _limit_excess(self) -> float:
@@ -304,71 +318,98 @@ class PolarizationTracker:
     def _named(self, drives: Array) -> dict[str, float]:
         return dict(zip(self._names, drives.tolist(), strict=True))
 
-    def _behind(self, drives: Array) -> Array:
-        """Compute the rotation of controller and receiver, shape ``(3, 3)``."""
-        behind: Array = (
-            self._mode.receiver[0] @ self._chain.controller(self._mode, drives[None])[0, 0]
-        )
-        return behind
+    def _what_was_asked(self, drives: Array) -> _Asked:
+        """Find the proposal that a setting in force came from; older ones were skipped."""
+        apart = [(each.setting - drives) * self._rad_per_drive for each in self._asked]
+        away = [float(each @ each) for each in apart]
+        if not away or min(away) > FOREIGN_RAD**2:
+            return _Asked(drives, np.zeros_like(drives), (0.0, 0.0))
+        for _ in range(away.index(min(away))):
+            self._asked.popleft()
+        return self._asked.popleft()
 
-    def _let_pass(self, drives: Array, now_s: float) -> None:
+    def _let_pass(self, held: Array, duration_s: float) -> None:
         """Widen the filters for the drift, and for how well a change of the drives is known."""
-        moved_rad = np.pi / self._chain.half_turn * (drives - self._measured)
-        move_variance = self._gain_variance * float(moved_rad @ moved_rad)
-        self._bank.predict(max(now_s - self._now_s, 0.0), move_variance)
-        self._now_s, self._measured = now_s, drives
+        self._bank.predict(duration_s, self._move_variance(held))
+        self._measured = held
 
-    def _centring(self, members: Parameters, covariance: Array) -> Array:
-        """Pull channels from their limits along turns that cancel each other.
+    def _move_variance(self, held: Array) -> float:
+        """Tell how well the turn by a move from the setting measured last is known, rad^2."""
+        moved_rad = self._rad_per_drive * (held - self._measured)
+        return self._gain_variance * float(moved_rad @ moved_rad)
 
-        They do so as far as the effect of the drives is known, which limits the pace.
+    def _expected_covariance(self, covariance: Array, now_s: float) -> Array:
+        """Widen for the drift since the newest counts, and for the move to the setting held."""
+        waited_s = max(now_s - self._now_s, 0.0)
+        drifted = self._bank.drift_variance * waited_s
+        return covariance + (drifted + self._move_variance(self._steering.held)) * _ONE
+
+    def _centring_rad(self, covariance: Array, now_s: float) -> float:
+        """Tell by how much drives may be pulled now, as far as what they do is known."""
+        variance = _mean_variance(covariance)
+        since_s = max(now_s - self._proposed_s, 0.0)
+        self._proposed_s = now_s
+        doublings = min(since_s * self._bank.drift_variance / variance, 1.0)
+        return CENTRING_SIGMAS * doublings * math.sqrt(variance / self._gain_variance)
+
+    def _dither(self, covariance: Array) -> tuple[float, float]:
+        """Choose turns about S1 and S2 in front of the receiver, as far as the angles are unknown.
+
+        Signs alternate, that of S1 in every window and that of S2 in every second.
         """
-        low, high = self._span
-        off_centre = np.clip((2 * self._held - low - high) / (high - low), -1, 1)
-        _, axes = self._chain.actuator_axes(members, self._held[None])
-        effect = axes[0, 0].T
-        sigma = np.sqrt(np.trace(covariance) / 3 / self._gain_variance)
-        pull: Array = -CENTRING_SHARE * sigma * off_centre**3
-        pull -= np.linalg.pinv(effect) @ (effect @ pull)
-        return pull * self._chain.half_turn / np.pi
-
-    def _dither(self, members: Parameters, covariance: Array) -> tuple[Array, Array]:
-        """Turn about S1 and S2 in front of the receiver, as far as the angles are unknown."""
-        controller, axes = self._chain.actuator_axes(members, self._held[None])
-        behind = members.receiver[0] @ controller[0, 0]
-        sigma = np.sqrt(np.diagonal(behind @ covariance @ behind.T)[:2])
-        signs = np.array([(-1.0) ** self._windows, (-1.0) ** (self._windows // 2)])
-        dither_rad = signs * np.minimum(DITHER_SIGMAS * sigma, LARGEST_DITHER_RAD)
-        turn = behind.T @ np.append(dither_rad, 0.0)
-        effect = np.swapaxes(axes[0], -1, -2)
-        step = kinematics.shortest_step(effect, turn[None], DITHER_DAMPING)[0]
-        return step * self._chain.half_turn / np.pi, dither_rad
+        behind = self._steering.behind[:2]
+        variance = (behind @ covariance @ behind.T).tolist()
+        sigmas = math.sqrt(variance[0][0]), math.sqrt(variance[1][1])
+        signs = 1 - 2 * (self._windows % 2), 1 - 2 * (self._windows // 2 % 2)
+        both = [
+            sign * min(DITHER_SIGMAS * sigma, LARGEST_DITHER_RAD)
+            for sign, sigma in zip(signs, sigmas, strict=True)
+        ]
+        return both[0], both[1]
 
     def _advised_window_s(self, covariance: Array) -> float:
-        variance = float(np.trace(covariance)) / 3
-        advised_s = WINDOW_SHARE * variance / self._bank.drift_variance
-        return float(np.clip(advised_s, *self._window_s))
+        advised_s = WINDOW_SHARE * _mean_variance(covariance) / self._bank.drift_variance
+        shortest_s, longest_s = self._window_s
+        return min(max(advised_s, shortest_s), longest_s)
 
     def _judge(self, behind: Array, trials: Array, errors: Array) -> None:
         """Test whether the errors exceed what the filters and noise explain."""
         fibre, covariance = self._bank.mixture()
-        spread = np.diagonal(behind @ covariance @ behind.T) @ EXCESS_PER_SQUARE_ANGLE
-        whole = behind @ fibre
-        floor, floor_counts = self.floor, self._bank.floor_counts.max()
-        meant = 0.25 * (1 - 2 * floor) * (2 - whole[0, 0] - whole[1, 1])
-        unsure = np.sqrt(floor * (1 - floor) / floor_counts)
+        spread = float(np.vdot(behind @ covariance, EXCESS_PER_SQUARE_ANGLE[:, None] * behind))
+        whole = behind[:2] @ fibre[:, :2]
+        floor = self.floor
+        meant = 0.25 * (1 - 2 * floor) * (2 - float(whole[0, 0] + whole[1, 1]))
+        unsure = math.sqrt(floor * (1 - floor) / float(self._bank.floor_counts.max()))
         limit = floor + FLOOR_SIGMAS * unsure + meant + EXCESS_FLUCTUATION * spread
-        self._test.update(trials[0] + trials[3], errors[0] + errors[3], float(limit))
+        self._test.update(float(trials[0] + trials[3]), float(errors[0] + errors[3]), limit)
 
     def _expected_excess(self, behind: Array) -> tuple[float, float]:
         """Give mean and 90 % quantile of the excess at a setting."""
         fibre, covariance = self._bank.mixture()
-        left = rotation.log(behind @ fibre)
-        root = np.linalg.cholesky(behind @ covariance @ behind.T)
-        sampled = (left + _NORMAL @ root.T) ** 2 @ EXCESS_PER_SQUARE_ANGLE
-        mean = (left**2 + np.sum(root**2, axis=-1)) @ EXCESS_PER_SQUARE_ANGLE
+        left = np.array(turn_vector(behind @ fibre))
+        mean, q90 = mean_and_q90(left, behind @ covariance @ behind.T)
         visibility = 1 - 2 * self.floor
-        return float(visibility * mean), float(visibility * np.quantile(sampled, 0.9))
+        return visibility * mean, visibility * q90
+
+
+def _mean_variance(covariance: Array) -> float:
+    return float(covariance[0, 0] + covariance[1, 1] + covariance[2, 2]) / 3
+
+
+def _binomials(clicks: Clicks) -> tuple[Array, Array]:
+    """Reduce to all counts and those of opposite sign, both of shape ``(4,)``, as by_basis does."""
+    both = clicks.table.reshape(16).astype(float) @ _BY_BASIS
+    return both[:4], both[4:]
+
+
+def _by_basis() -> Array:
+    """Tell which entries of a table of counts make up which binomial, shape ``(16, 8)``."""
+    each = [Clicks(entry.reshape(4, 4)).by_basis() for entry in np.eye(16, dtype=np.int64)]
+    return np.array([np.append(n.ravel(), k.ravel()) for n, k in each], dtype=np.float64)
+
+
+_BY_BASIS = _by_basis()
+_ONE = np.eye(3)
 
 
 def _turn_covariance(posterior: RotationPosterior, drives: Array) -> Array:

@@ -2,42 +2,49 @@
 
 Each filter holds the rotation in front of the controller and its covariance, and assumes a random
 walk of a certain strength; the weights of the filters come from how well each predicts the counts.
+All filters are near each other: they share one reference and one expansion about it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import rotation
-from calibration.chain import rotated_elements
+from calibration.tracking import symmetric
+from calibration.tracking.expansion import Expansion
+from calibration.tracking.turns import turn_matrix
 
 Array = NDArray[np.float64]
+
+add = np.add.reduce
 
 FILTERS = 9
 SPACING = 10**0.25
 """Ratio of neighbouring drifts: two decades in all; coarser grids cost 10 % more excess."""
 
-FORGETTING = 0.9995
-"""Per window, of the evidence for each drift."""
+REMEMBERED_WINDOWS = 2000
+REMEMBERED_DOUBLINGS = 100
+"""Memory of the evidence for each drift: so many windows or, if that is longer, so many times the
+time in which drift doubles the variance."""
 
 MOST_NATS_PER_WINDOW = 5.0
 """Evidence against a filter that one window can give: a burst must not decide alone."""
 
 LEAST_LOG_WEIGHT = -20.0
-SLIDING = 0.005
-"""Share per window of the way from the best grid point to the peak of the evidence."""
+SLIDING = 10.0
+"""Way from the best grid point to the peak of the evidence, in all, while the memory lasts."""
 
 BIAS_STEPS = 0.12
 """By how much the evidence of linear filters peaks too low, in steps of the grid: they take what
 the square of the angle does to the QBER for floor. Measured on the twin, ``drift^2 / rate`` from
 1e-9 to 1e-7 rad^2 per photon."""
 
-IRRELEVANT_LOG_WEIGHT = -10.0
+IRRELEVANT_LOG_WEIGHT = -5.0
 EDGE_WEIGHT = 0.5
 """Weight of the strongest or weakest drift above which the bank moves over by one."""
 
@@ -49,8 +56,9 @@ LEAST_FLOOR, LARGEST_FLOOR = 1e-6, 0.45
 DRIFT_RANGE_RAD = (1e-7, 30.0)
 
 LINEAR_INFORMATION = 1.0
-"""Information of a window, times the variance before, up to which one step of scoring is exact
-enough. Iterating there would be biased; a single step with more information could diverge."""
+"""Information of a window, times the variance before, summed over the axes, up to which one step of
+scoring is exact enough. Iterating there would be biased; a single step with more information could
+diverge."""
 
 MOST_ITERATIONS = 12
 CONVERGED_NATS = 1e-2
@@ -58,41 +66,58 @@ SMALLEST_SHARE = 0.1
 LARGEST_STEP_SIGMA = 4.0
 """Length of a single step, in prior standard deviations, beyond which counts are an outlier."""
 
-
 _MATCHED = np.array([1.0, 0.0, 0.0, 1.0])
 
 
 @dataclass
 class RotationFilters:
-    """State of J filters; rotations ``exp([x]x) fibre`` with ``x ~ N(0, covariance)``.
+    """State of J filters; rotations ``exp([offset]x) reference`` up to ``N(0, covariance)``.
 
     Attributes:
+        reference: Mean of the filters' rotations in front of the controller, shape ``(3, 3)``.
         drift_rad: Random walk that each assumes, per axis in one second, rad, shape ``(J,)``.
-        fibre: Rotation in front of the controller, shape ``(J, 3, 3)``.
-        covariance: Shape ``(J, 3, 3)``, rad^2.
+        offset: Where each filter is, rad, shape ``(3, J)``; their weighted mean is 0.
+        covariance: Packed, shape ``(6, J)``, rad^2.
         floor: QBER at perfect alignment, as each has learnt it, shape ``(J,)``. A common one would
             let a filter with too weak a drift explain its excess away, for the others too.
         floor_counts: Sifted counts that each floor rests on, shape ``(J,)``.
         log_weight: Logarithm of its plausibility, shape ``(J,)``, largest 0.
+        remembered: Share of the evidence that the next window leaves.
     """
 
+    reference: Array
     drift_rad: Array
-    fibre: Array
+    offset: Array
     covariance: Array
     floor: Array
     floor_counts: Array
     log_weight: Array
+    remembered: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._weights: Array = _normalised(self.log_weight)
+        self._spread: Array = _ONE
+        self._sum_up()
 
     @classmethod
     def around(
         cls, drift_rad: float, fibre: Array, covariance: Array, floor: float, floor_counts: float
     ) -> RotationFilters:
-        """Spread filters about a guess of the drift, all in one state."""
+        """Spread filters about a guess of the drift, all in one state.
+
+        Args:
+            drift_rad: The guess, rad per axis in one second.
+            fibre: Rotation in front of the controller, shape ``(3, 3)``.
+            covariance: Shape ``(3, 3)``, rad^2.
+            floor: QBER at perfect alignment.
+            floor_counts: Sifted counts that it rests on.
+        """
         steps = np.arange(FILTERS) - FILTERS // 2
         return cls(
+            reference=np.array(fibre, dtype=np.float64),
             drift_rad=np.array(drift_rad * SPACING**steps, dtype=np.float64),
-            fibre=np.repeat(fibre[None], FILTERS, axis=0),
-            covariance=np.repeat(covariance[None], FILTERS, axis=0),
+            offset=np.zeros((3, FILTERS)),
+            covariance=np.repeat(symmetric.packed(covariance)[:, None], FILTERS, axis=1),
             floor=np.full(FILTERS, floor),
             floor_counts=np.full(FILTERS, floor_counts),
             log_weight=np.zeros(FILTERS),
@@ -101,24 +126,21 @@ class RotationFilters:
     @property
     def weights(self) -> Array:
         """Probability of each filter, shape ``(J,)``."""
-        weights = np.exp(self.log_weight - self.log_weight.max())
-        normalised: Array = weights / weights.sum()
-        return normalised
+        return self._weights
 
     @property
     def drift_variance(self) -> float:
         """Mean square drift per axis, rad^2/s."""
-        return float(self.weights @ self.drift_rad**2)
+        return self._drift_variance
+
+    @property
+    def mean_floor(self) -> float:
+        """QBER at perfect alignment."""
+        return self._mean_floor
 
     def mixture(self) -> tuple[Array, Array]:
-        """Give mean rotation, shape ``(3, 3)``, and covariance about it, shape ``(3, 3)``."""
-        weights = self.weights
-        best = self.fibre[np.argmax(weights)]
-        apart = rotation.log(self.fibre @ best.T)
-        mean = weights @ apart
-        apart -= mean
-        within = np.tensordot(weights, self.covariance, axes=1)
-        return rotation.exp(mean) @ best, within + (apart * weights[:, None]).T @ apart
+        """Give mean rotation and covariance about it, both of shape ``(3, 3)``."""
+        return self.reference, self._spread
 
     def predict(self, duration_s: float, other_variance: float = 0.0) -> None:
         """Let time pass.
@@ -127,73 +149,134 @@ class RotationFilters:
             duration_s: How long.
             other_variance: Added on each axis whatever the drift, rad^2.
         """
-        added = self.drift_rad**2 * duration_s + other_variance
-        self.covariance = self.covariance + added[:, None, None] * np.eye(3)
+        spread = self._spread
+        variance = float(spread[0, 0] + spread[1, 1] + spread[2, 2]) / 3
+        drifted = self._drift_variance * duration_s
+        self.remembered = math.exp(
+            -min(drifted / variance / REMEMBERED_DOUBLINGS, 1 / REMEMBERED_WINDOWS)
+        )
+        self.covariance[:3] += self.drift_rad**2 * duration_s + other_variance
+        self._spread = spread + (drifted + other_variance) * _ONE
 
-    def learn_floor(self, behind: Array, trials: Array, errors: Array) -> None:
-        """Average what the matched bases show beyond the prediction; before :meth:`update`.
+    def update(
+        self, behind: Array, trials: Array, errors: Array, *, learns_floor: bool = True
+    ) -> float:
+        """Learn rotation, drift and floor from one window.
 
         Args:
             behind: Rotation behind the fibre while counting, shape ``(3, 3)``.
             trials: All counts per binomial, shape ``(4,)``: measured basis by sent basis.
             errors: Counts of opposite sign, shape ``(4,)``.
+            learns_floor: Whether the floor may have changed.
+
+        Returns:
+            Mean square of the normalised innovations, what was counted less what the filters had
+            predicted; 1 on average if they are as good as they say.
         """
-        matched = trials * _MATCHED
-        if matched.sum() == 0:
-            return
-        block, _ = rotated_elements(behind, self.fibre)
-        expected = _probability(block, self.floor) + _spread(self.covariance, behind, self.floor)
-        beyond = errors @ _MATCHED - expected @ matched
-        floor = self.floor + beyond / (self.floor_counts + matched.sum())
-        self.floor = np.clip(floor, LEAST_FLOOR, LARGEST_FLOOR)
-        self.floor_counts = np.minimum(self.floor_counts + matched.sum(), FLOOR_MEMORY)
-
-    def update(self, behind: Array, trials: Array, errors: Array) -> None:
-        """Learn the rotation and the drift from one window.
-
-        Args:
-            behind: Rotation behind the fibre while counting, shape ``(3, 3)``.
-            trials: All counts per binomial, shape ``(4,)``.
-            errors: Counts of opposite sign, shape ``(4,)``.
-        """
-        before, floor = _inverse(self.covariance), self.floor
-        spread = _spread(self.covariance, behind, floor)
-        score, information, fit = _score(self.fibre, behind, floor, spread, trials, errors)
-        after = _inverse(before + information)
-        step = (after @ score[..., None])[..., 0]
-        evidence = fit + 0.5 * np.sum(score * step, axis=-1)
-        length = np.sqrt(np.einsum("ji,jik,jk->j", step, before, step))
-        step *= np.minimum(1, LARGEST_STEP_SIGMA / np.maximum(length, LARGEST_STEP_SIGMA))[:, None]
-
-        gained = np.linalg.eigvals(self.covariance @ information).real.max(axis=-1)
-        rich = (gained > LINEAR_INFORMATION) & (self.log_weight > IRRELEVANT_LOG_WEIGHT)
-        if np.any(rich):
-            known = self.fibre[rich], before[rich], after[rich], floor[rich]
-            step[rich], after[rich], evidence[rich] = _iterate(*known, behind, trials, errors)
-        shrunk = np.linalg.slogdet(after)[1] - np.linalg.slogdet(self.covariance)[1]
-        self._weigh(evidence + 0.5 * shrunk)
-        self.fibre = rotation.orthonormal(rotation.exp(step) @ self.fibre)
-        self.covariance = 0.5 * (after + np.swapaxes(after, -1, -2))
-        self._slide()
-        self._move_over()
+        before, determinant = symmetric.inverse(self.covariance)
+        counts = _Counts(behind, trials, errors)
+        expansion = counts.expand(self.reference)
+        shown, slope = counts.show(expansion, self.offset, self.covariance)
+        if learns_floor:
+            self._learn_floor(counts, shown)
+        score, information, fit, surprise = counts.compare(shown, slope, self.floor)
+        after, curvature = symmetric.inverse(before + information)
+        step = symmetric.times(after, score)
+        promise = add(score * step, 0)
+        evidence = fit + 0.5 * promise
+        innovation = float(self._weights @ (surprise - promise)) / max(counts.seen, 1)
+        gained = symmetric.trace_of_product(self.covariance, information)
+        if gained[self.log_weight > IRRELEVANT_LOG_WEIGHT].max() > LINEAR_INFORMATION:
+            after, curvature, evidence = self._climb(counts, before, after)
+        else:
+            self.offset = self.offset + _limited(step, before, promise)
+        self.covariance = after
+        self._weigh(evidence - 0.5 * np.log(curvature * determinant))
+        return innovation
 
     def to_dict(self) -> dict[str, Any]:
         """Give the state as plain lists."""
-        return {name: value.tolist() for name, value in vars(self).items()}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: np.asarray(value).tolist() for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> RotationFilters:
         """Restore what :meth:`to_dict` gave."""
-        return cls(**{name: np.asarray(value, dtype=float) for name, value in stored.items()})
+        values = {name: np.asarray(value, dtype=float) for name, value in stored.items()}
+        remembered = float(values.pop("remembered"))
+        return cls(**values, remembered=remembered)
+
+    def _learn_floor(self, counts: _Counts, shown: Array) -> None:
+        """Average what the matched bases show beyond the prediction."""
+        n_z, _, _, n_x = counts.trials.tolist()
+        if n_z + n_x == 0:
+            return
+        matched = counts.trials * _MATCHED
+        expected = 0.5 * (n_z + n_x) - (0.5 - self.floor) * (matched @ shown)
+        beyond = counts.errors @ _MATCHED - expected
+        floor = self.floor + beyond / (self.floor_counts + (n_z + n_x))
+        self.floor = np.minimum(np.maximum(floor, LEAST_FLOOR), LARGEST_FLOOR)
+        self.floor_counts = np.minimum(self.floor_counts + (n_z + n_x), FLOOR_MEMORY)
+
+    def _climb(self, counts: _Counts, before: Array, after: Array) -> tuple[Array, Array, Array]:
+        """Climb to the modes of filters to which a window tells more than they knew.
+
+        Args:
+            counts: The window.
+            before: Inverse covariances before it, packed.
+            after: Covariances that one step leads to, packed: the spread to reckon with.
+
+        Returns:
+            Covariances there, determinants of their inverses, and log posterior densities relative
+            to the priors' peaks, shape ``(J,)``.
+        """
+        prior, at = self.offset, self.offset
+        share, height = np.ones(at.shape[1]), np.full(at.shape[1], -np.inf)
+        tried, move = at, np.zeros_like(at)
+        inverse, determinant = after, np.ones(at.shape[1])
+        for _ in range(MOST_ITERATIONS):
+            expansion = counts.expand(self.reference)
+            shown, slope = counts.show(expansion, tried, after)
+            score, information, fit, _ = counts.compare(shown, slope, self.floor)
+            away = tried - prior
+            pull = symmetric.times(before, away)
+            reached = fit - 0.5 * (away * pull).sum(axis=0)
+            better = reached >= height
+            here, curvature = symmetric.inverse(before + information)
+            onward = symmetric.times(here, score - pull)
+            inverse = np.where(better, here, inverse)
+            determinant = np.where(better, curvature, determinant)
+            at = np.where(better, tried, at)
+            height = np.where(better, reached, height)
+            move = np.where(better, onward, move)
+            share = np.where(better, 1.0, 0.5 * share)
+            gain = ((score - pull) * onward).sum(axis=0)
+            if np.all((better & (gain < CONVERGED_NATS)) | (share < SMALLEST_SHARE)):
+                break
+            centre = at @ self._weights
+            self.reference = turn_matrix(*centre.tolist()) @ self.reference
+            at, prior = at - centre[:, None], prior - centre[:, None]
+            tried = at + share * move
+        self.offset = at
+        return inverse, determinant, height
 
     def _weigh(self, evidence: Array) -> None:
         evidence = np.maximum(evidence - evidence.max(), -MOST_NATS_PER_WINDOW)
-        log_weight = FORGETTING * self.log_weight + evidence
+        log_weight = self.remembered * self.log_weight + evidence
         self.log_weight = np.maximum(log_weight - log_weight.max(), LEAST_LOG_WEIGHT)
+        self._slide()
+        self._weights = _normalised(self.log_weight)
+        if self._weights[-1] > EDGE_WEIGHT or self._weights[0] > EDGE_WEIGHT:
+            self._move_over()
+        centre = self.offset @ self._weights
+        self.offset = self.offset - centre[:, None]
+        turned = turn_matrix(*centre.tolist()) @ self.reference
+        self.reference = turned @ (1.5 * _ONE - 0.5 * (turned.T @ turned))  # undoes rounding
+        self._sum_up()
 
     def _move_over(self) -> None:
         """Follow a drift that leaves the bank's range."""
-        weights, (low, high) = self.weights, DRIFT_RANGE_RAD
+        weights, (low, high) = self._weights, DRIFT_RANGE_RAD
         if weights[-1] > EDGE_WEIGHT and self.drift_rad[-1] * SPACING < high:
             self._keep([*range(1, FILTERS), FILTERS - 1])
             self.drift_rad[-1] *= SPACING
@@ -206,87 +289,82 @@ class RotationFilters:
 
         Between two grid points the lower one would win, explain excess by its floor and lag.
         """
-        best = int(np.argmax(self.log_weight))
+        best = int(self.log_weight.argmax())
         if not 0 < best < FILTERS - 1:
             return
-        below, peak, above = self.log_weight[best - 1 : best + 2]
+        below, peak, above = self.log_weight[best - 1 : best + 2].tolist()
         curvature = below - 2 * peak + above
         if curvature < 0:
             away = 0.5 * (below - above) / curvature + BIAS_STEPS
-            self.drift_rad = self.drift_rad * SPACING ** (SLIDING * away)
+            share = SLIDING * (1 - self.remembered)
+            self.drift_rad = self.drift_rad * SPACING ** (share * away)
 
     def _keep(self, index: list[int]) -> None:
-        for name, value in vars(self).items():
-            setattr(self, name, value[index])
+        for name in ("drift_rad", "offset", "covariance", "floor", "floor_counts", "log_weight"):
+            setattr(self, name, getattr(self, name)[..., index])
+        self._weights = _normalised(self.log_weight)
+
+    def _sum_up(self) -> None:
+        weights = self._weights
+        self._drift_variance = float(weights @ (self.drift_rad * self.drift_rad))
+        self._mean_floor = float(weights @ self.floor)
+        apart = (self.offset * weights) @ self.offset.T
+        self._spread = symmetric.unpacked(self.covariance @ weights) + apart
 
 
-def _probability(block: Array, floor: Array) -> Array:
-    return 0.5 * (1 - (1 - 2 * floor[:, None]) * block)
+class _Counts:
+    """Counts of one window, and what filters make of them."""
+
+    def __init__(self, behind: Array, trials: Array, errors: Array) -> None:
+        self._behind = behind
+        self.trials, self.errors = trials, errors
+        self._column = trials[:, None]
+        self._per_trial = 1 / np.maximum(trials, 1.0)
+
+    @property
+    def seen(self) -> int:
+        """Number of binomials with counts."""
+        return int(np.count_nonzero(self.trials))
+
+    def expand(self, reference: Array) -> Expansion:
+        """Expand what is shown about a rotation in front."""
+        return Expansion.about(self._behind, reference)
+
+    def show(self, expansion: Expansion, offset: Array, covariance: Array) -> tuple[Array, Array]:
+        """Average elements ``(4, J)`` over the spread, and give their slopes ``(4, 3, J)``."""
+        element, slope = expansion.at(offset)
+        return np.minimum(np.maximum(element + expansion.loss @ covariance, -1.0), 1.0), slope
+
+    def compare(
+        self, shown: Array, slope: Array, floor: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Evaluate score ``(3, J)``, information ``(6, J)``, log likelihood and chi-square."""
+        half_visibility = 0.5 - floor
+        right, wrong = 0.5 + half_visibility * shown, 0.5 - half_visibility * shown
+        variance = right * wrong
+        beyond = self.errors[:, None] - self._column * wrong
+        weighted = beyond / variance
+        score = -half_visibility * add(weighted[:, None] * slope, 0)
+        weight = self._column * (half_visibility * half_visibility) / variance
+        information = add(weight[:, None] * symmetric.outer(slope), 0)
+        fit = self.errors @ np.log(wrong) + (self.trials - self.errors) @ np.log(right)
+        surprise = self._per_trial @ (weighted * beyond)
+        return score, information, fit, surprise
 
 
-def _spread(covariance: Array, behind: Array, floor: Array) -> Array:
-    """Average the loss of visibility in the matched bases over the spread, shape ``(J, 4)``."""
-    turned = np.diagonal(behind @ covariance @ behind.T, axis1=-2, axis2=-1)
-    spread = np.zeros((len(covariance), 4))
-    spread[:, 0] = 0.25 * (1 - 2 * floor) * (turned[:, 1] + turned[:, 2])
-    spread[:, 3] = 0.25 * (1 - 2 * floor) * (turned[:, 0] + turned[:, 2])
-    return np.minimum(spread, 0.5 - floor[:, None])
+def _limited(step: Array, before: Array, promise: Array) -> Array:
+    """Shorten steps that are too long to be noise; ``promise`` bounds their squared length."""
+    if promise.max() < LARGEST_STEP_SIGMA**2:
+        return step
+    length = np.sqrt((step * symmetric.times(before, step)).sum(axis=0))
+    limited: Array = step * np.minimum(1, LARGEST_STEP_SIGMA / np.maximum(length, 1e-9))
+    return limited
 
 
-def _score(
-    fibre: Array, behind: Array, floor: Array, spread: Array, trials: Array, errors: Array
-) -> tuple[Array, Array, Array]:
-    """Evaluate score, shape ``(J, 3)``, information and log likelihood of a window."""
-    block, torque = rotated_elements(behind, fibre)
-    low = floor[:, None]
-    probability = np.clip(_probability(block, floor) + spread, low, 1 - low)
-    slope = (floor - 0.5)[:, None, None] * torque
-    variance = probability * (1 - probability)
-    score = (((errors - trials * probability) / variance)[:, None] @ slope)[:, 0]
-    information = np.swapaxes(slope, -1, -2) @ (slope * (trials / variance)[..., None])
-    fit = errors * np.log(probability) + (trials - errors) * np.log1p(-probability)
-    return score, information, fit.sum(axis=-1)
+def _normalised(log_weight: Array) -> Array:
+    weights = np.exp(log_weight - log_weight.max())
+    normalised: Array = weights / add(weights)
+    return normalised
 
 
-def _iterate(
-    fibre: Array,
-    before: Array,
-    after: Array,
-    floor: Array,
-    behind: Array,
-    trials: Array,
-    errors: Array,
-) -> tuple[Array, Array, Array]:
-    """Climb to the modes of filters to which the window tells more than they knew.
-
-    Returns:
-        Steps, shape ``(J, 3)``, covariances there, and log posterior densities relative to the
-        prior's peak, shape ``(J,)``.
-    """
-    spread = _spread(after, behind, floor)
-
-    def look(at: Array) -> tuple[Array, Array, Array]:
-        turned = rotation.exp(at) @ fibre
-        score, information, fit = _score(turned, behind, floor, spread, trials, errors)
-        pull = (before @ at[..., None])[..., 0]
-        return score - pull, before + information, fit - 0.5 * np.sum(at * pull, axis=-1)
-
-    at, share = np.zeros((len(fibre), 3)), np.ones(len(fibre))
-    gradient, curvature, height = look(at)
-    for _ in range(MOST_ITERATIONS):
-        move = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        arrived = np.sum(move * gradient, axis=-1) < CONVERGED_NATS
-        if np.all(arrived | (share < SMALLEST_SHARE)):
-            break
-        tried = at + share[:, None] * move
-        new_gradient, new_curvature, new_height = look(tried)
-        better = new_height > height
-        at[better], gradient[better] = tried[better], new_gradient[better]
-        curvature[better], height[better] = new_curvature[better], new_height[better]
-        share = np.where(better, 1.0, 0.5 * share)
-    return at, _inverse(curvature), height
-
-
-def _inverse(matrix: Array) -> Array:
-    inverse: Array = np.linalg.inv(matrix).astype(np.float64, copy=False)
-    return inverse
+_ONE = np.eye(3)
