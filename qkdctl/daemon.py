@@ -256,7 +256,7 @@ class Daemon:
     def _show_window(self, window: Window) -> None:
         """Publish a window that the bench measured."""
         self._window = window_dict(window)
-        if self._conductor.is_holding:
+        if self._conductor.tracking.is_running:
             self._key_rate.take(window)
         else:
             self._key_rate.forget()
