@@ -78,7 +78,7 @@ class WeakCoherentLink:
 def _share(wrong: Array, clicks: Array) -> Array:
     wrong, clicks = np.broadcast_arrays(wrong, clicks)
     unknown = np.full(clicks.shape, BACKGROUND_ERROR)
-    return np.divide(wrong, clicks, out=unknown, where=clicks > 0)
+    return np.asarray(np.divide(wrong, clicks, out=unknown, where=clicks > 0))
 
 
 def registered_rate(click_rate_hz: ArrayLike, dead_time_s: ArrayLike) -> Array:
