@@ -53,8 +53,8 @@ class WeakCoherentLink:
         return np.asarray(errors + BACKGROUND_ERROR * again)
 
     def qber(self, mean_photons: ArrayLike) -> Array:
-        """Return ``E_k``."""
-        return np.asarray(self.error_gain(mean_photons) / self.gain(mean_photons))
+        """Return ``E_k``; 1/2 where nothing ever clicks."""
+        return _share(self.error_gain(mean_photons), self.gain(mean_photons))
 
     def yield_of(self, photons: ArrayLike) -> Array:
         """Return ``Y_n``, afterpulses left aside."""
@@ -62,12 +62,10 @@ class WeakCoherentLink:
         return np.asarray(1 - (1 - np.asarray(self.background)) * lost)
 
     def error_of(self, photons: ArrayLike) -> Array:
-        """Return ``e_n``, afterpulses left aside."""
+        """Return ``e_n``, afterpulses left aside; 1/2 where nothing ever clicks."""
         arriving = 1 - (1 - np.asarray(self.transmittance)) ** np.asarray(photons)
         errors = BACKGROUND_ERROR * np.asarray(self.background)
-        return np.asarray(
-            (errors + np.asarray(self.misalignment) * arriving) / self.yield_of(photons)
-        )
+        return _share(errors + np.asarray(self.misalignment) * arriving, self.yield_of(photons))
 
     def _arriving(self, mean_photons: ArrayLike) -> Array:
         return np.asarray(-np.expm1(-np.asarray(self.transmittance) * np.asarray(mean_photons)))
@@ -75,6 +73,12 @@ class WeakCoherentLink:
     def _first_gain(self, mean_photons: ArrayLike) -> Array:
         background = np.asarray(self.background)
         return np.asarray(background + (1 - background) * self._arriving(mean_photons))
+
+
+def _share(wrong: Array, clicks: Array) -> Array:
+    wrong, clicks = np.broadcast_arrays(wrong, clicks)
+    unknown = np.full(clicks.shape, BACKGROUND_ERROR)
+    return np.asarray(np.divide(wrong, clicks, out=unknown, where=clicks > 0))
 
 
 def registered_rate(click_rate_hz: ArrayLike, dead_time_s: ArrayLike) -> Array:

@@ -117,3 +117,11 @@ def test_one_decoy_makes_key_where_background_is_low() -> None:
 
 def test_a_favoured_basis_wastes_less() -> None:
     assert float(efficient_sifting(0.9)) == pytest.approx(0.81)
+
+
+def test_a_link_without_a_click_errs_in_half_and_makes_no_key() -> None:
+    dead = WeakCoherentLink(0.0, 0.0, 0.01)
+
+    assert dead.qber(0.5) == 0.5
+    assert dead.error_of(1) == 0.5
+    assert decoy_bb84(dead, PROTOCOL, "infinite").bits_per_pulse == 0
