@@ -68,6 +68,13 @@ class DayTwin(TrackingTwin):
         since_s = self.elapsed_s - self._cuts_at_s
         return bool(np.any((since_s >= 0) & (since_s < self.options.cut_s)))
 
+    @property
+    def quiet_s(self) -> float:
+        """Time since the fibre was last knocked or dark, s; infinite if it never was."""
+        ends_s = np.concatenate([self._knocks_at_s, self._cuts_at_s + self.options.cut_s])
+        passed = ends_s[ends_s <= self.elapsed_s]
+        return self.elapsed_s - float(passed.max()) if len(passed) else np.inf
+
     def hold(self, drives: Array, duration_s: float) -> Held:
         """Set the drives and count for a while; a cut fibre shows dark counts."""
         begun_s = self.elapsed_s
@@ -102,7 +109,7 @@ class DayTwin(TrackingTwin):
         turns += np.diff(warmth)[:, None] * self._axis
         happened = [
             (self._knocks_at_s, self._knocks),
-            (self._cuts_at_s, self._others),
+            (self._cuts_at_s + self.options.cut_s / 2, self._others),
         ]
         for when_s, what in happened:
             for k in np.flatnonzero((when_s >= at_s[0]) & (when_s < at_s[-1])):

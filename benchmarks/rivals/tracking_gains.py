@@ -1,6 +1,6 @@
 """Constants of the tracking rivals, tuned once: ``python -m benchmarks.rivals.tracking_tuning``.
 
-Found by grid on seeds 1000 and 1001 of runs a third as long, for a few ratios of drift to rate; the
+Found by grid on seeds 1000 and 1001 of runs of 1 500 windows, for a few ratios of drift to rate; the
 others take those of the nearest ratio. Rivals are told the drift, so this is in their favour.
 """
 
@@ -32,9 +32,21 @@ TUNED: Mapping[str, Mapping[float, Gains]] = {
         1e-8: Gains(1.0, 0.05, 0.2),
         1e-6: Gains(0.7, 0.05, 0.1),
     },
-    "periodic": {1e-8: Gains(4.0, 0.05, rest=20)},
-    "spsa": {1e-8: Gains(1.4, 0.05, 0.3)},
-    "random-local": {1e-8: Gains(1.4, 0.2)},
+    "periodic": {
+        1e-10: Gains(4.0, 0.05, rest=18),
+        1e-8: Gains(4.0, 0.05, rest=18),
+        1e-6: Gains(4.0, 0.05, rest=6),
+    },
+    "spsa": {
+        1e-10: Gains(1.0, 0.05, 0.3),
+        1e-8: Gains(1.0, 0.05, 0.3),
+        1e-6: Gains(1.0, 0.05, 0.1),
+    },
+    "random-local": {
+        1e-10: Gains(2.0, 0.3),
+        1e-8: Gains(2.0, 0.3),
+        1e-6: Gains(1.0, 0.3),
+    },
 }
 """By ``drift^2 / rate``, rad^2 per detection."""
 

@@ -20,7 +20,8 @@ class DayScoring:
         hours: How long it is.
         correction: Leak of error correction over the least possible one.
         dark: Share of the ordinary rate of detections below which a window counts as dark.
-        wrong: True excess below which an alarm is wrong.
+        wrong: True excess below which an alarm is wrong, if the fibre was not just disturbed.
+        quiet_s: Time since it was knocked or dark after which it is not, s.
         target_excess: Excess at which an alignment ends, with a probability of 90 %.
         most_settings: Exposures at which it ends in any case.
         suggestion_s: Computing before each of them, s.
@@ -34,6 +35,7 @@ class DayScoring:
     correction: float
     dark: float
     wrong: float
+    quiet_s: float
     target_excess: float
     most_settings: int
     suggestion_s: float

@@ -74,7 +74,8 @@ class Day:
             held, is_lost = self._hold()
             if is_lost:
                 excess = float(held.qber.mean()) - self.twin.floor
-                self.tally.wrong_alarms += excess < self._scoring.wrong
+                is_quiet = self.twin.quiet_s > self._scoring.quiet_s
+                self.tally.wrong_alarms += is_quiet and excess < self._scoring.wrong
                 self._align_anew()
         return self.tally
 
@@ -117,9 +118,9 @@ class Day:
 
     def _align_anew(self) -> None:
         """Search with what is known of the controller; it takes time and photons, and no key."""
-        begun_s = self.twin.elapsed_s
         while self.twin.is_dark:
             self._count(Move(self._start.drives, self._case.loop_s[0]))
+        begun_s = self.twin.elapsed_s
         self.tally.realignments += 1
         recalled = Recollection(self._start.posterior, 1.0, ANYWHERE_RAD)
         seed = self._seed + 1000 * self.tally.realignments
