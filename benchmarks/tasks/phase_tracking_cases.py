@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.phase_drift_twin import HALF_WAVE_V, DriftingPhase, DriftOptions
 from benchmarks.rivals.phase_holding import PhaseTold
+from calibration.tracking.bounds import TrackingBound, error_counts_bound, four_phase_bound
 
 FILE = Path(__file__).with_name("phase_tracking.toml")
 TUNED_FILE = Path(__file__).with_name("phase_tracking_tuned.toml")
@@ -37,21 +38,6 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """The best that a filter can do which knows the drift.
-
-    Attributes:
-        excess: Mean excess QBER of the bases that see the phase, dither included.
-        variance: Of the phase, rad^2.
-        memory_s: Time in which drift doubles it.
-    """
-
-    excess: float
-    variance: float
-    memory_s: float
-
-
-@dataclass(frozen=True)
 class TrackingCase:
     """Circumstances of holding a phase.
 
@@ -73,7 +59,7 @@ class TrackingCase:
     duration_s: float
     burn_in_s: float
     patience_s: float
-    bound: Bound | None
+    bound: TrackingBound | None
     memory_s: float
     sigma_rad: float
 
@@ -102,22 +88,10 @@ class TrackingCase:
         )
 
 
-def bound(options: DriftOptions) -> Bound:
-    """Compute the best steady state: Riccati, and the optimum dither where errors are all.
-
-    Source: the information of a binomial about the phase. Half of the counts of four phases see the
-    sine; errors alone tell of a phase only what a dither lets them.
-    """
-    contrast, rate = options.visibility, options.rate_hz
-    if options.encoding == "four-phase":
-        variance = np.sqrt(options.drift / (contrast**2 * rate / 2))
-        return Bound(contrast * variance / 4, variance, variance / options.drift)
-    dither = np.logspace(-5, 0, 4000)
-    information = (contrast * np.sin(dither)) ** 2 / (1 - (contrast * np.cos(dither)) ** 2) * rate
-    variances = np.sqrt(options.drift / information)
-    costs = contrast * (variances / 4 + (1 - np.cos(dither)) / 2)
-    best = int(np.argmin(costs))
-    return Bound(costs[best], variances[best], variances[best] / options.drift)
+def bound(options: DriftOptions) -> TrackingBound:
+    """Compute what a filter that knows the drift can reach, in the bases that see the phase."""
+    least = four_phase_bound if options.encoding == "four-phase" else error_counts_bound
+    return least(float(np.sqrt(options.drift)), options.rate_hz, floor=options.floor)
 
 
 def read(
@@ -142,7 +116,7 @@ def _case(
 ) -> TrackingCase:
     options = DriftOptions(**twin)
     best = bound(options) if options.drift > 0 else None
-    memory_s = best.memory_s if best is not None else 1.0
+    memory_s = best.variance / options.drift if best is not None else 1.0
     times = scoring.memory_times if memory_times is None else memory_times
     return TrackingCase(
         twin=options,

@@ -158,6 +158,7 @@ class PhaseTracker:
         self._rate, self._seeing_rate = Rate(), Rate()
         self._advised_s = math.inf
         self._dithers_rad = deque([0.0], maxlen=latency_windows + 1)
+        self._dithered_rad = 0.0
         self._windows = 0
         self._is_dark = self._is_lost = False
         self._now_s = now_s
@@ -238,7 +239,10 @@ class PhaseTracker:
         window_s = min(elapsed_s, self._advised_s)
         self._now_s = now_s
         drive = float(setting[self._name])
-        self._filters.shift(*self._drive.arrive(drive, temperature_c, self._expected.play))
+        moved = self._drive.arrive(drive, temperature_c, self._expected.play)
+        dithered_rad = self._dithers_rad[0] - self._dithered_rad
+        self._dithered_rad = self._dithers_rad[0]
+        self._filters.shift(*moved, dithered_rad)
         self._filters.predict(elapsed_s - window_s)
         self._is_dark = dark or clicks.photons == 0
         if self._is_dark:
@@ -355,6 +359,7 @@ class PhaseTracker:
             "rate": asdict(self._rate),
             "seeing_rate": asdict(self._seeing_rate),
             "dithers_rad": list(self._dithers_rad),
+            "dithered_rad": self._dithered_rad,
             "windows": self._windows,
             "is_dark": self._is_dark,
             "is_lost": self._is_lost,
@@ -390,6 +395,7 @@ class PhaseTracker:
         tracker._rate = Rate(**stored["rate"])
         tracker._seeing_rate = Rate(**stored["seeing_rate"])
         tracker._dithers_rad.extend(stored["dithers_rad"])
+        tracker._dithered_rad = stored["dithered_rad"]
         tracker._windows = stored["windows"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
         return tracker

@@ -144,7 +144,9 @@ class PhaseFilters:
         between = (apart * self.weights[:, None]).T @ apart
         return np.asarray(np.tensordot(self.weights, self.covariance, axes=1) + between)
 
-    def shift(self, turned_rad: float, warmed_k: float, reversed_sides: float) -> None:
+    def shift(
+        self, turned_rad: float, warmed_k: float, reversed_sides: float, dithered_rad: float = 0.0
+    ) -> None:
         """Change the setting or the temperature.
 
         Args:
@@ -152,17 +154,21 @@ class PhaseFilters:
             warmed_k: Change of the temperature.
             reversed_sides: Nominal phase per drive, times the change of the side on which the play
                 is taken up, rad per drive.
+            dithered_rad: What of the change is to and fro, and adds no uncertainty.
         """
-        by = np.array([1.0, turned_rad, warmed_k, -reversed_sides])
-        self.mean[:, PHASE] = self.mean @ by + turned_rad
-        if abs(turned_rad) < TELLING_MOVE_RAD:
-            self.covariance[:, PHASE, PHASE] += self.covariance[:, SCALE, SCALE] * turned_rad**2
+        moved = turned_rad - reversed_sides * self.mean[:, PLAY]
+        added = moved * (1 + self.mean[:, SCALE]) + warmed_k * self.mean[:, WARMTH]
+        self.mean[:, PHASE] += added
+        by = np.array([1.0, float(self.weights @ moved), warmed_k, -reversed_sides])
+        if abs(by[SCALE]) < TELLING_MOVE_RAD:
+            kept = moved - dithered_rad
+            self.covariance[:, PHASE, PHASE] += self.covariance[:, SCALE, SCALE] * kept**2
             by[SCALE] = 0.0
         if by[1:].any():
-            moved = self.covariance @ by
-            self.covariance[:, PHASE, :] = moved
-            self.covariance[:, :, PHASE] = moved
-            self.covariance[:, PHASE, PHASE] = moved @ by
+            shifted = self.covariance @ by
+            self.covariance[:, PHASE, :] = shifted
+            self.covariance[:, :, PHASE] = shifted
+            self.covariance[:, PHASE, PHASE] = shifted @ by
         self.turn(0.0)
 
     def turn(self, by_rad: float) -> None:
