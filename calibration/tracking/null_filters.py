@@ -27,7 +27,7 @@ DRIFT_SPAN_RAD = (1e-6, 1.0)
 FLOOR_SIGMA = 0.7
 """Relative standard error of the first guess of the floor."""
 
-FLOOR_DRIFT = 0.003
+FLOOR_DRIFT = 5e-4
 """Random walk of the floor, relative, per root of a second."""
 
 LEAST_FLOOR, LARGEST_FLOOR = 1e-7, 0.3
