@@ -21,6 +21,9 @@ BORDER_SHARE = 1 - LEAST_SHARE
 WINDOWS_PER_SPOILT = 2
 """Windows for which a setting is held at least, for each one that its change has spoilt."""
 
+SILENT_WINDOWS = 3
+"""Windows of the stack that must be missing before it is silent, however long they are."""
+
 
 class FeedReceiver:
     """Takes windows that the QKD stack posts.
@@ -59,7 +62,7 @@ class FeedReceiver:
         anything the window is flagged as dark and stale.
         """
         begun_s = self._now()
-        deadline_s = begun_s + duration_s + self._inbox.config.timeout_s
+        deadline_s = begun_s + duration_s + self._timeout_s
         own: list[FeedWindow] = []
         while sum(each.duration_s for each in own) < duration_s:
             window = await self._inbox.next_by(deadline_s)
@@ -90,7 +93,7 @@ class FeedReceiver:
         while window := await self._inbox.next_by(until_s):
             seen += self._use(window)
         while not seen:
-            deadline_s = max(self._useful_s + self._inbox.config.timeout_s, self._now())
+            deadline_s = max(self._useful_s + self._timeout_s, self._now())
             late = await self._inbox.next_by(deadline_s)
             if late is None:
                 self._tell(is_silent=True)
@@ -103,6 +106,12 @@ class FeedReceiver:
             del seen[1:]
             self.begin()
         return seen
+
+    @property
+    def _timeout_s(self) -> float:
+        """How long nothing may come: as the file says, or some of the stack's windows."""
+        latest, timeout_s = self._inbox.latest, self._inbox.config.timeout_s
+        return timeout_s if latest is None else max(timeout_s, SILENT_WINDOWS * latest.duration_s)
 
     def _use(self, window: FeedWindow) -> list[HeldWindow]:
         """Return the window if one setting was in force meanwhile, and key was made."""
@@ -137,6 +146,6 @@ class FeedReceiver:
     def _tell(self, *, is_silent: bool) -> None:
         if is_silent != self._is_silent:
             self._is_silent = is_silent
-            timeout_s = self._inbox.config.timeout_s
-            text = f"no window of use for {timeout_s:g} s" if is_silent else "windows come again"
+            silence = f"no window of use for {self._timeout_s:g} s"
+            text = silence if is_silent else "windows come again"
             self._inbox.on_event({"reason": "silent" if is_silent else "heard", "text": text})
