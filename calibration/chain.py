@@ -336,9 +336,9 @@ class Chain(ABC):
         behind = parameters.receiver[:, None] @ controller
         block, torque = rotated_elements(behind, parameters.fibre[:, None])
         visibility = parameters.visibility[:, None, None]
+        torque *= -0.5 * visibility[..., None]
         slope = np.empty((*block.shape[:2], self.size, 4))
-        slope[..., :-1, :] = axes @ np.swapaxes(torque, -1, -2)
-        slope[..., :-1, :] *= -0.5 * visibility[..., None]
+        np.matmul(axes, np.swapaxes(torque, -1, -2), out=slope[..., :-1, :])
         slope[..., -1, :] = parameters.floor[:, None, None] * block
         return 0.5 * (1 - visibility * block), slope
 

@@ -8,6 +8,7 @@ a row of a *reading* matrix: its error probability is the row times the four ``p
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,9 +105,14 @@ class Observations:
 
     def read(self, pairs: Array) -> Array:
         """Turn quantities of the four pairs, shape ``(..., 4)``, into those of the numbers."""
-        if len(self.reading) == 4 and np.array_equal(self.reading, np.eye(4)):
+        if self._tells_all:
             return pairs
         return (pairs.reshape(-1, 4) @ self.reading.T).reshape(*pairs.shape[:-1], -1)
+
+    @cached_property
+    def _tells_all(self) -> bool:
+        """Whether the numbers are the four pairs themselves."""
+        return np.array_equal(self.reading, np.eye(4))
 
     def error_probability(self, chain: Chain, at: Parameters) -> Array:
         """Predict the error probability of every number, shape ``(B, M, R)``."""
