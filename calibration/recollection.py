@@ -100,7 +100,7 @@ class Recollection:
         bench = np.zeros_like(covariance)
         bench[3:, 3:] = np.linalg.inv(covariance[3:, 3:])
         looser = TangentPrior(reference, bench)
-        if drifted > FORGOTTEN_RAD**2:
+        if drifted + np.trace(self.posterior.covariance[0, :3, :3]) / 3 > FORGOTTEN_RAD**2:
             return (looser,)
         return TangentPrior(reference, np.linalg.inv(covariance)), looser
 

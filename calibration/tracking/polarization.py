@@ -29,7 +29,7 @@ from calibration.clicks import Clicks
 from calibration.design import EXCESS_PER_SQUARE_ANGLE
 from calibration.parameters import Parameters
 from calibration.posterior import RotationPosterior
-from calibration.tracking.excess import mean_and_q90
+from calibration.tracking.excess import least_excess, mean_and_q90
 from calibration.tracking.loss_of_lock import LossOfLock
 from calibration.tracking.report import Proposal, Rate, TrackingReport
 from calibration.tracking.rotation_filters import RotationFilters
@@ -63,6 +63,9 @@ angle: so far the filters lag behind it."""
 LARGEST_EXCESS = 0.05
 """Expected excess above which the filters' linear picture, and with it the lock, is lost."""
 
+UNKNOWN_RAD = math.pi
+"""Standard deviation of an angle that may be any."""
+
 MOST_PENDING = 64
 """Proposals whose counts may still be on their way."""
 
@@ -90,10 +93,15 @@ class PolarizationTracker:
         drift_rad: Guess of the fibre's drift per axis in one second, rad; right within a factor of
             ten it costs nothing, and the bank follows the data beyond that.
         window_s: Shortest and longest window to propose, s.
+        most_photons: Detections that a window may take, where the shortest one allows it: a fibre
+            that steps is noticed after one window or two, whatever drift would advise.
+        latency_windows: Windows that are begun before the counts of one are there: settings are
+            then chosen for a fibre that has drifted on, and windows are shorter.
 
     Raises:
         KeyError: The posterior is incomplete, or the setting lacks a channel.
-        ValueError: The posterior is malformed or has another number of channels.
+        ValueError: The posterior is malformed or has another number of channels, or a limit on
+            windows is out of range.
     """
 
     def __init__(
@@ -105,16 +113,24 @@ class PolarizationTracker:
         now_s: float,
         drift_rad: float = 0.003,
         window_s: tuple[float, float] = (0.001, 1.0),
+        most_photons: float = math.inf,
+        latency_windows: int = 0,
     ) -> None:
         if not isinstance(posterior, RotationPosterior):
             posterior = RotationPosterior.from_dict(posterior)
         if posterior.chain.channels != len(limits):
             raise ValueError(f"{len(limits)} channels, posterior of {posterior.chain.channels}")
+        if not most_photons > 0 or latency_windows < 0:
+            raise ValueError(
+                f"{most_photons:g} photons per window and a latency of {latency_windows} windows: "
+                "give more than none of the former, and none or more of the latter"
+            )
         self._posterior = posterior
         self._names = tuple(limits)
         self._rad_per_drive = np.pi / posterior.chain.half_turn
         self._span = np.array([limits[name] for name in self._names], dtype=float).T
-        self._window_s = window_s
+        self._window_s, self._most_photons = window_s, most_photons
+        self._latency_windows = latency_windows
         held = self._vector(setting)
         self._steering = Steering(posterior.chain, self._mode, self._span, held)
         self._measured = held
@@ -214,7 +230,7 @@ class PolarizationTracker:
             drift_rad=self.drift_rad,
             dark=self._is_dark,
             dither_qber=(1 - 2 * floor) * math.hypot(*asked.dither_rad) ** 2 / 8,
-            limit_excess=self._limit_excess,
+            limit_excess=least_excess(self._bank.drift_variance, self._rate.hz, floor),
         )
 
     def posterior(self) -> RotationPosterior:
@@ -239,12 +255,26 @@ class PolarizationTracker:
             self._posterior, modes=mode, covariance=joint[None], weights=np.ones(1), seen=None
         )
 
+    def posterior_after_jump(self) -> RotationPosterior:
+        """Give what is known if the fibre has become another one: all that is behind it.
+
+        An alignment that starts from it searches three numbers only; it needs a few hundred
+        detections (:mod:`calibration.recollection`).
+        """
+        known = self.posterior()
+        joint = known.covariance[0].copy()
+        joint[:3], joint[:, :3] = 0.0, 0.0
+        joint[:3, :3] = UNKNOWN_RAD**2 * _ONE
+        return replace(known, covariance=joint[None])
+
     def snapshot(self) -> dict[str, Any]:
         """Give the whole state, JSON-able; :meth:`restore` goes on from it."""
         return {
             "posterior": self._posterior.to_dict(),
             "limits": dict(zip(self._names, self._span.T.tolist(), strict=True)),
             "window_s": list(self._window_s),
+            "most_photons": self._most_photons if math.isfinite(self._most_photons) else None,
+            "latency_windows": self._latency_windows,
             "held": self._named(self._steering.held),
             "centre": self._named(self._steering.local.centre),
             "measured": self._named(self._measured),
@@ -270,12 +300,15 @@ class PolarizationTracker:
             gap_s: Time since the snapshot, in which the fibre drifted unseen, s.
         """
         shortest_s, longest_s = stored["window_s"]
+        most_photons = stored["most_photons"]
         tracker = cls(
             stored["posterior"],
             stored["held"],
             {name: (low, high) for name, (low, high) in stored["limits"].items()},
             now_s=now_s - gap_s,
             window_s=(shortest_s, longest_s),
+            most_photons=math.inf if most_photons is None else most_photons,
+            latency_windows=stored["latency_windows"],
         )
         tracker._measured = tracker._vector(stored["measured"])
         tracker._bank = RotationFilters.from_dict(stored["bank"])
@@ -293,15 +326,6 @@ class PolarizationTracker:
         tracker._proposed_s = now_s - gap_s - stored["since_proposed_s"]
         tracker._is_dark, tracker._is_lost = stored["is_dark"], stored["is_lost"]
         return tracker
-
-    @property
-    def _limit_excess(self) -> float:
-        """Riccati-with-dither bound for small angles."""
-        if self._rate.hz == 0:
-            return 0.0
-        variance_per_photon = self._bank.drift_variance / self._rate.hz
-        with_dither = 0.75 * (4 * self.floor * variance_per_photon) ** (1 / 3)
-        return float(with_dither + 0.25 * np.sqrt(2 * variance_per_photon))
 
     @property
     def _chain(self) -> Chain:
@@ -369,6 +393,9 @@ class PolarizationTracker:
 
     def _advised_window_s(self, covariance: Array) -> float:
         advised_s = WINDOW_SHARE * _mean_variance(covariance) / self._bank.drift_variance
+        advised_s /= 1 + self._latency_windows
+        if self._rate.hz > 0:
+            advised_s = min(advised_s, self._most_photons / self._rate.hz)
         shortest_s, longest_s = self._window_s
         return min(max(advised_s, shortest_s), longest_s)
 
