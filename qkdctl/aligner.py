@@ -30,6 +30,8 @@ class Aligner:
     Attributes:
         setting: The latest setting known good, or None.
         posterior: What the estimator knew then, or None.
+        known_after_loss: What a tracker still knew when it lost the lock; for the next alignment
+            only, in the place of ``posterior``.
         studies: What its runs are recorded as.
     """
 
@@ -49,6 +51,7 @@ class Aligner:
         self.studies = Studies(history, now)
         self.setting: Mapping[str, float] | None = None
         self.posterior: Mapping[str, Any] | None = None
+        self.known_after_loss: Mapping[str, Any] | None = None
 
     async def align(self, name: str, request: CalibrationRequest) -> dict[str, Any]:
         """Run the stage, or see that it is not needed; return its result as a JSON-able object.
@@ -93,6 +96,7 @@ class Aligner:
         stage = make_stage(name, self._bench.config, await self._experience(name))
         start = await self._bench.read_setting()
         kind = study_kind(name, self._bench.inverted)
+        warm, self.known_after_loss = self.known_after_loss or self.posterior, None
         study, outcome = await self.studies.begin(kind, request.continued_study), "cancelled"
         try:
             result = await stage.run(
@@ -100,7 +104,7 @@ class Aligner:
                 self._history,
                 on_progress=self._on_progress,
                 start_setting=start,
-                warm=self.posterior,
+                warm=warm,
                 study=study.name,
                 resume=study.is_resumed,
                 pauses=request.pauses,

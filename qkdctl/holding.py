@@ -72,6 +72,10 @@ class Hold(Protocol):
         """What is known by now, for the next calibration or hold; None without a model."""
         ...
 
+    def posterior_after_loss(self) -> Mapping[str, Any] | None:
+        """What is still known once the lock is lost; None without a model."""
+        ...
+
 
 class Track:
     """Follows the fibre, or the phase, with a model of what undoes it."""
@@ -106,6 +110,12 @@ class Track:
     def posterior(self) -> Mapping[str, Any]:
         """What the tracker knows by now."""
         return self._tracker.posterior().to_dict()
+
+    def posterior_after_loss(self) -> Mapping[str, Any] | None:
+        """What the tracker knows of the controller; the fibre may be any. None of a phase."""
+        if isinstance(self._tracker, PolarizationTracker):
+            return self._tracker.posterior_after_jump().to_dict()
+        return None
 
 
 def _tracker(
@@ -155,6 +165,10 @@ class Watch:
             self._compare(clicks.sifted, clicks.errors)
 
     def posterior(self) -> None:
+        """Nothing is known without a model."""
+        return
+
+    def posterior_after_loss(self) -> None:
         """Nothing is known without a model."""
         return
 

@@ -105,7 +105,8 @@ class TrackingActivity:
             await self._bench.light.turn_on()
             await self._follow(supervisor, tell_darkness)
         except LockLostError:
-            raise  # what the tracker knew is refuted: the stage starts from what was kept
+            self._aligner.known_after_loss = supervisor.posterior_after_loss()
+            raise
         except BaseException:
             self._aligner.posterior = supervisor.posterior() or self._aligner.posterior
             raise

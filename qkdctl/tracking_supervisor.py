@@ -125,6 +125,10 @@ class TrackingSupervisor:
         """What is known by now; None without a model."""
         return self._hold.posterior()
 
+    def posterior_after_loss(self) -> Mapping[str, Any] | None:
+        """What is still known once the lock is lost; None where that is nothing of use."""
+        return self._hold.posterior_after_loss()
+
     def status(self) -> dict[str, Any]:
         """Tell what is tracked, how well and at what cost, as JSON can hold it."""
         return {

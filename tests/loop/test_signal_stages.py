@@ -187,6 +187,7 @@ def test_a_bias_controller_locks_the_modulator_and_again_after_safe(run_laborato
         }
         del document["knobs"]["modulator-bias"]
         del document["stages"]["key-rate"]
+        del document["tracking"]["bias"]
         document["stages"]["bias"] = {"controller": "bias-source"}
 
     async def story(laboratory: Any) -> None:
