@@ -18,9 +18,6 @@ from qkdctl.settings_in_force import SettingsInForce
 BORDER_SHARE = 1 - LEAST_SHARE
 """How far into a window, as a share of it, a setting may come into force and still count for it."""
 
-WINDOWS_PER_SPOILT = 2
-"""Windows for which a setting is held at least, for each one that its change has spoilt."""
-
 SILENT_WINDOWS = 3
 """Windows of the stack that must be missing before it is silent, however long they are."""
 
@@ -139,8 +136,7 @@ class FeedReceiver:
         window_s = latest.duration_s
         passed = (begun_s - latest.end_s) / window_s
         first = math.ceil(passed - BORDER_SHARE)
-        least = WINDOWS_PER_SPOILT if first > passed else 1
-        lasting = max(math.ceil(duration_s / window_s - BORDER_SHARE), least)
+        lasting = max(math.ceil(duration_s / window_s - BORDER_SHARE), 1)
         return latest.end_s + (first + lasting) * window_s
 
     def _tell(self, *, is_silent: bool) -> None:

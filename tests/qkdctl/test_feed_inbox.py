@@ -209,7 +209,7 @@ def test_a_setting_is_held_to_a_border_of_the_stacks_windows() -> None:
         desk.post(0)
         desk.post(1)
         await desk.receiver.held({}, 0.1)
-        assert desk.spent_s() == pytest.approx(2.5, abs=1e-3)  # whole windows from 1.5 on
+        assert desk.spent_s() == pytest.approx(2.0, abs=1e-3)  # a whole window from 1.5 on
 
     run(story)
 
