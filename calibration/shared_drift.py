@@ -4,10 +4,10 @@ Counts of age ``t`` saw the fibre as it was before a random walk of variance ``d
 Their weights in a fit allow for that, setting by setting. But every walk is part of all the longer
 ones: what came last has turned the fibre for all older counts in the same way, and does not average
 out over them. To first order an error ``x_m`` of the fibre at setting ``m`` moves the fit by
-``C A_m x_m``, with ``C`` its covariance and ``A_m = sum_r g_mr g'_mr / var_mr`` over the numbers
-that the setting tells (``g`` the slope along all parameters, ``g'`` that along the fibre's turn).
-Hence the covariance is too small by the part of ``C (sum A_m <x_m x_n> A_n') C`` that weights leave out
-(the sandwich estimator).
+``C A_m x_m``, with ``C`` its covariance and ``A_m`` the sum of ``g h' / variance`` over the numbers
+that the setting tells: ``g`` the slope along all parameters, ``h`` that along a turn of the fibre.
+So the covariance lacks what the weights leave out of ``C (sum A_m <x_m x_n'> A_n') C``: the
+sandwich estimator.
 
 Source: K.-Y. Liang and S. L. Zeger, Biometrika 73, 13 (1986).
 """

@@ -51,11 +51,10 @@ class StageResult:
         after: QBER at the new setting, from windows that no choice rests on, or None; with the bits
             inverted that the search wants inverted there.
         predicted_qber: What was predicted for them, or None.
-        excess_mean: Expected QBER above the best reachable one, or None if nothing is claimed.
+        excess_mean: Expected QBER above the best reachable one when the last window ended, from all
+            counts, or None if nothing is claimed.
         excess_q90: Bound on that excess which holds with 90 % probability, or None.
-        bound_known: Least mean excess possible with the photons that the search saw (those of
-            verifications do not count: the claim does not rest on them) if the actuators were
-            known.
+        bound_known: Least mean excess possible with all these photons if the actuators were known.
         bound_unknown: The same if the actuators must be learnt as well.
         photons: Detections looked at, by phase.
         settings: Settings measured, the one in force at the start not counted.
@@ -112,7 +111,8 @@ class _Attempt:
     @property
     def is_doubtful(self) -> bool:
         """Whether fresh counts leave a claim in doubt that they do not refute."""
-        return self.finding.excess_q90 is not None and not self.finding.is_final
+        finding = self.finding
+        return finding.excess_q90 is not None and not finding.is_final
 
     def judge(self, ended: str) -> str:
         """Say what the setting is worth, and why its search ended if it did not by itself."""
@@ -247,21 +247,34 @@ class StageRun:
                 self._bench.note(phase, attempt.finding.misfit)
                 return attempt
             attempt = await self._verify(attempt)
-            if not attempt.is_refuted:
-                photons = self._verification_photons(attempt.finding)
-                is_last = doubted == LOOKS_AGAIN or not self._bench.allows(2, photons)
-                is_strained = attempt.finding.is_strained and not doubted
-                if is_last or not (attempt.is_doubtful or is_strained):
+            if attempt.is_refuted:
+                refuted += 1
+                self._bench.note(
+                    "verify", f"QBER {_percent(attempt.qber)} measured{self._judge(attempt)}"
+                )
+                if refuted == search.patience or not self._bench.allows(1, 0):
                     return attempt
-                doubted += 1
-                self._bench.note("verify", "what was measured leaves the claim in doubt")
                 continue
-            refuted += 1
-            self._bench.note(
-                "verify", f"QBER {_percent(attempt.qber)} measured{self._judge(attempt)}"
-            )
-            if refuted == search.patience or not self._bench.allows(1, 0):
+            doubt = self._doubt(attempt, doubted)
+            if doubt is None:
                 return attempt
+            doubted += 1
+            self._bench.note("verify", doubt)
+
+    def _doubt(self, attempt: _Attempt, doubted: int) -> str | None:
+        """Say why the search should go on although it is not refuted, if that can be afforded.
+
+        Where a model is wrong, many counts near the optimum teach it most: a strained one goes on
+        with them once, even if it claims enough.
+        """
+        photons = self._verification_photons(attempt.finding)
+        if doubted == LOOKS_AGAIN or not self._bench.allows(2, photons):
+            return None
+        if attempt.is_doubtful:
+            return "what was measured leaves the claim in doubt: the search goes on"
+        if attempt.finding.is_strained and not doubted:
+            return "the model is strained by what was measured: the search goes on"
+        return None
 
     async def _find(self, search: Search, trials: Trials, phase: Phase) -> Finding:
         """Run trials, at least one, until the search has its finding or the budget is spent."""
@@ -356,9 +369,11 @@ class StageRun:
         return self._end("accepted", compared, best.finding.setting, best)
 
     def _judge(self, attempt: _Attempt) -> str:
-        return attempt.judge(
-            "the search was told to end" if self._bench.is_finishing else "the budget was spent"
-        )
+        if self._bench.is_finishing:
+            return attempt.judge("the search was told to end")
+        if self._bench.allows(2, self._verification_photons(attempt.finding)):
+            return attempt.judge("the search was given up")
+        return attempt.judge("the budget was spent")
 
     async def _go_back(
         self, outcome: Outcome, reason: str, attempt: _Attempt | None = None
@@ -374,7 +389,7 @@ class StageRun:
     def _end(
         self, outcome: Outcome, reason: str, setting: Setting, attempt: _Attempt | None
     ) -> StageResult:
-        photons = self._ledger.total - self._ledger.photons.get("verify", 0)
+        photons = self._ledger.total
         finding = attempt.finding if attempt is not None else None
         claim = finding if attempt is not None and not attempt.is_refuted else None
         fresh = attempt.fresh if attempt is not None else None

@@ -68,6 +68,17 @@ def run(
     return study
 
 
+def test_asked_about_another_drive_the_sampler_tells_what_that_is_worth() -> None:
+    link, chosen = Link(5, "four-phase"), sampler("four-phase")
+    study = run(link, chosen)
+    away_v = chosen.advice(study).setting["piezo"] + 2
+
+    asked = chosen.advice_on(study, {"piezo": away_v})
+
+    assert asked.setting == {"piezo": away_v}
+    assert asked.excess_mean == pytest.approx(link.excess(away_v), rel=0.2)
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_claims_of_a_fifth_of_a_per_cent_hold_nine_times_in_ten(encoding: Encoding) -> None:
     held, photons = [], []

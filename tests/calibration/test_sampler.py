@@ -222,6 +222,31 @@ def test_advice_counts_the_photons_of_all_trials(
     assert sampler.advice(study).settings == 14
 
 
+def test_asked_about_what_it_recommends_the_sampler_says_the_same(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, _ = aligned
+    advice = sampler.advice(study)
+
+    asked = sampler.advice_on(study, advice.setting)
+
+    assert asked.setting == pytest.approx(advice.setting)
+    assert asked.excess_mean == pytest.approx(advice.excess_mean, rel=0.3)
+    assert asked.excess_q90 == pytest.approx(advice.excess_q90, rel=0.4)
+
+
+def test_asked_about_another_setting_the_sampler_tells_what_that_is_worth(
+    aligned: tuple[RotationSampler, Study, Twin],
+) -> None:
+    sampler, study, twin = aligned
+    away = {name: value + 0.3 for name, value in sampler.advice(study).setting.items()}
+
+    asked = sampler.advice_on(study, away)
+
+    assert asked.setting == pytest.approx(away)
+    assert asked.excess_mean == pytest.approx(twin.excess(volts(away)), rel=0.3)
+
+
 def test_the_stored_posterior_predicts_what_the_advice_does(
     aligned: tuple[RotationSampler, Study, Twin],
 ) -> None:

@@ -79,14 +79,19 @@ class FakeBench:
 
 @dataclass
 class ScriptedSearch:
-    """Finds what it is told to, one finding per trial; the last one again and again."""
+    """Finds what it is told to, one finding per trial, and reviews by what is to change in them.
+
+    The last one of either is used again and again.
+    """
 
     findings: Sequence[Finding]
+    reviews: Sequence[Mapping[str, object]] = ({},)
     name: str = "scripted"
     patience: int = 2
     rivals: int = 0
     photons_per_trial: int = 100
     trials_at_assessment: list[int] = field(default_factory=list)
+    trials_at_review: list[int] = field(default_factory=list)
     sampler: RandomSampler = field(default_factory=lambda: RandomSampler(seed=0))
     space: Space = field(default_factory=lambda: {"knob": FloatDistribution(-5, 5)})
 
@@ -100,6 +105,12 @@ class ScriptedSearch:
         complete = study.get_trials(states=(TrialState.COMPLETE,))
         self.trials_at_assessment.append(len(complete))
         return self.findings[min(len(self.trials_at_assessment), len(self.findings)) - 1]
+
+    def review(self, study: Study, finding: Finding) -> Finding:
+        complete = study.get_trials(states=(TrialState.COMPLETE,))
+        self.trials_at_review.append(len(complete))
+        changes = self.reviews[min(len(self.trials_at_review), len(self.reviews)) - 1]
+        return replace(finding, **changes)  # type: ignore[arg-type]
 
 
 def found(setting: Setting = GOOD, **changes: object) -> Finding:
@@ -190,13 +201,15 @@ def test_the_record_holds_counts_that_are_not_inverted() -> None:
     assert value > 0.98
 
 
-def test_what_the_verification_teaches_of_other_bits_does_not_describe_this_setting() -> None:
-    other = found(posterior={"fibre": 2})
-    search = ScriptedSearch([found(inverted=INVERTED)] * 2 + [other])
+def test_what_is_claimed_is_what_the_verification_leaves_of_the_claim() -> None:
+    taught = {"excess_mean": 0.004, "excess_q90": 0.008, "posterior": {"fibre": 2}}
+    search = ScriptedSearch([found()], reviews=[taught])
 
-    result = conduct(FakeBench(mirrored), search).result
+    result = conduct(FakeBench(), search).result
 
-    assert (result.inverted, result.posterior) == (INVERTED, {"fibre": 1})
+    assert search.trials_at_review == [4]  # before, search, and two windows of verification
+    assert (result.excess_mean, result.excess_q90) == (0.004, 0.008)
+    assert result.posterior == {"fibre": 2}
 
 
 def test_nothing_is_to_be_inverted_after_a_roll_back() -> None:
@@ -219,7 +232,7 @@ def test_every_photon_that_was_looked_at_is_counted_by_phase() -> None:
 
 def test_the_bounds_are_those_of_the_photons_that_the_claim_rests_on() -> None:
     result = conduct(FakeBench(), ScriptedSearch([found()])).result
-    photons = result.photons["before"] + result.photons["search"]
+    photons = sum(result.photons.values())
 
     assert result.bound_known == pytest.approx(1.457 / photons, rel=1e-3)
     assert result.bound_unknown == pytest.approx(1.9 / photons)
@@ -276,29 +289,47 @@ def test_a_search_refuted_as_often_as_it_may_be_hands_on_to_the_next() -> None:
     assert [len(run(outcome.log.past(name))) for name in ("study", "study.other")] == [7, 3]
 
 
-def test_a_model_strained_by_a_verification_is_asked_and_verified_again() -> None:
+def test_a_claim_that_the_verification_leaves_in_doubt_sends_the_search_on() -> None:
     near = {"knob": 0.02}
-    search = ScriptedSearch([found(near), found(is_strained=True), found(is_strained=False)])
+    search = ScriptedSearch([found(near), found()], reviews=[{"is_final": False}, {}])
 
     outcome = conduct(FakeBench(), search)
 
-    assert outcome.result.setting == GOOD
-    assert outcome.result.excess_q90 == 0.005
-    assert any("strained" in (progress.note or "") for progress in outcome.progress)
+    assert (outcome.result.setting, outcome.result.excess_q90) == (GOOD, 0.005)
+    assert search.trials_at_assessment == [2, 5]  # a trial of its own after the verification's two
+    assert any("in doubt" in (progress.note or "") for progress in outcome.progress)
 
 
-def test_a_model_that_stays_strained_is_verified_so_often_and_no_more() -> None:
-    search = ScriptedSearch([found(is_strained=True)])
+def test_a_claim_that_stays_in_doubt_is_verified_so_often_and_no_more() -> None:
+    search = ScriptedSearch([found()], reviews=[{"is_final": False, "excess_q90": 0.02}])
+
+    outcome = conduct(FakeBench(), search)
+
+    assert (outcome.result.outcome, outcome.result.excess_q90) == ("accepted", 0.02)
+    assert len(search.trials_at_review) == 1 + LOOKS_AGAIN
+    assert "the search was given up before the target was shown" in outcome.result.reason
+
+
+def test_a_model_strained_by_a_verification_goes_on_with_its_counts_once() -> None:
+    search = ScriptedSearch([found()], reviews=[{"is_strained": True}])
 
     outcome = conduct(FakeBench(), search)
 
     assert outcome.result.outcome == "accepted"
     notes = [progress.note or "" for progress in outcome.progress]
-    assert sum("strained" in note for note in notes) == LOOKS_AGAIN
+    assert sum("strained" in note for note in notes) == 1
+
+
+def test_a_search_that_claims_nothing_is_not_reviewed() -> None:
+    search = ScriptedSearch([found(excess_q90=None, excess_mean=None)])
+
+    conduct(FakeBench(), search)
+
+    assert search.trials_at_review == []
 
 
 def test_no_second_look_exceeds_the_budget() -> None:
-    search = ScriptedSearch([found(is_strained=True)])
+    search = ScriptedSearch([found()], reviews=[{"is_final": False}])
 
     outcome = conduct(FakeBench(), search, rules=replace(RULES, max_photons=3000))
 
