@@ -1,7 +1,7 @@
 """Constants of the tracking rivals, tuned once: ``python -m benchmarks.rivals.tracking_tuning``.
 
-Found by grid on seeds 1000 and 1001 of runs of 1 500 windows, for a few ratios of drift to rate; the
-others take those of the nearest ratio. Rivals are told the drift, so this is in their favour.
+Found by grid on seeds 1000 and 1001 of runs of 1 500 windows, for a few ratios of drift to rate;
+the others take those of the nearest ratio. Rivals are told the drift, so this is in their favour.
 """
 
 import math
