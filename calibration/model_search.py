@@ -74,7 +74,6 @@ class AdvisedSearch(ABC, Generic[S]):
             is_final=anew.is_final,
             excess_mean=anew.excess_mean,
             excess_q90=anew.excess_q90,
-            excess_bound=anew.excess_bound,
             posterior=anew.posterior,
             is_strained=anew.is_strained,
         )

@@ -54,7 +54,9 @@ class StageResult:
         excess_mean: Expected QBER above the best reachable one when the last window ended, from all
             counts, or None if nothing is claimed.
         excess_q90: Bound on that excess which holds with 90 % probability, or None.
-        bound_known: Least mean excess possible with all these photons if the actuators were known.
+        bound_known: Least mean excess possible with the photons that the search saw (those of
+            verifications do not count: at an optimum they tell next to nothing) if the actuators
+            were known.
         bound_unknown: The same if the actuators must be learnt as well.
         photons: Detections looked at, by phase.
         settings: Settings measured, the one in force at the start not counted.
@@ -389,7 +391,7 @@ class StageRun:
     def _end(
         self, outcome: Outcome, reason: str, setting: Setting, attempt: _Attempt | None
     ) -> StageResult:
-        photons = self._ledger.total
+        photons = self._ledger.total - self._ledger.photons.get("verify", 0)
         finding = attempt.finding if attempt is not None else None
         claim = finding if attempt is not None and not attempt.is_refuted else None
         fresh = attempt.fresh if attempt is not None else None

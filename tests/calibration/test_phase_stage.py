@@ -119,16 +119,18 @@ def align(
 def test_any_phase_is_found_with_few_photons_and_a_claim_that_holds(
     seed: int, encoding: Encoding
 ) -> None:
-    bench = PhaseBench(seed, encoding)
+    bench, progress = PhaseBench(seed, encoding), list[Progress]()
 
-    result = align(bench, encoding, seed=seed)
+    result = align(bench, encoding, seed=seed, progress=progress)
 
     assert (result.outcome, result.sampler) == ("accepted", "model")
     assert result.excess_q90 is not None
     assert result.excess_q90 < 0.002
-    assert bench.excess(result.setting) < 0.004
+    assert bench.excess(result.setting) < 0.002
     assert sum(result.photons.values()) == bench.photons
-    assert result.photons["search"] < 4000
+    # Of seed 1 the first claim with four phases is false: the verification sends the search on.
+    first = next(number for number, told in enumerate(progress) if told.phase == "verify")
+    assert progress[first - 1].photons < 4000
     assert bench.setting == result.setting
 
 

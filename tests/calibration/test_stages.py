@@ -230,9 +230,9 @@ def test_every_photon_that_was_looked_at_is_counted_by_phase() -> None:
     assert result.photons["verify"] == pytest.approx(1250, rel=0.1)
 
 
-def test_the_bounds_are_those_of_the_photons_that_the_claim_rests_on() -> None:
+def test_the_bounds_are_those_of_the_photons_that_the_search_saw() -> None:
     result = conduct(FakeBench(), ScriptedSearch([found()])).result
-    photons = sum(result.photons.values())
+    photons = result.photons["before"] + result.photons["search"]
 
     assert result.bound_known == pytest.approx(1.457 / photons, rel=1e-3)
     assert result.bound_unknown == pytest.approx(1.9 / photons)
