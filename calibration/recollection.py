@@ -41,7 +41,7 @@ LOG_FLOOR = 0.2
 """Random walk of the floor's natural logarithm in a day."""
 
 FORGOTTEN_RAD = 1.0
-"""Drift of the fibre per axis beyond which it may be anything: after a random walk as long, a
+"""Uncertainty of the fibre per axis beyond which it may be anything: after a random walk as long, a
 Gaussian would claim to know more than is left to know on the sphere of rotations."""
 
 LEAST_WEIGHT = 0.9
@@ -93,16 +93,17 @@ class Recollection:
         variance = np.full(self.posterior.chain.size, ERRORS**2 * days)
         variance[3:6] = RECEIVER_RAD**2 * days
         variance[-1] = LOG_FLOOR**2 * days
-        drifted = self.drift_rad**2 * self.elapsed_s
-        variance[:3] = drifted
+        variance[:3] = self.drift_rad**2 * self.elapsed_s
         covariance = WIDENING**2 * self.posterior.covariance[0] + np.diag(variance)
         reference = self.posterior.modes[:1]
         bench = np.zeros_like(covariance)
         bench[3:, 3:] = np.linalg.inv(covariance[3:, 3:])
         looser = TangentPrior(reference, bench)
-        if drifted + np.trace(self.posterior.covariance[0, :3, :3]) / 3 > FORGOTTEN_RAD**2:
+        precision = np.linalg.inv(covariance)
+        fibre_alone = np.linalg.inv(precision[:3, :3])  # as if the controller were known
+        if np.trace(fibre_alone) / 3 > FORGOTTEN_RAD**2:
             return (looser,)
-        return TangentPrior(reference, np.linalg.inv(covariance)), looser
+        return TangentPrior(reference, precision), looser
 
 
 def models(

@@ -24,7 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descent, "GOLDEN_SETTINGS", 5)
     monkeypatch.setattr(direct, "SETTINGS", 6)
     monkeypatch.setattr(direct, "LOCAL_SETTINGS", 6)
-    for name in ("SETTINGS", "RANDOM_SETTINGS", "GP_SETTINGS"):
+    for name in ("SETTINGS", "RANDOM_SETTINGS"):
         monkeypatch.setattr(stock, name, 4)
 
 

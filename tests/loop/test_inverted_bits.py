@@ -160,7 +160,7 @@ def test_a_realignment_inverts_beside_what_is_inverted_already(run_laboratory: R
 
     async def story(laboratory: Any) -> None:
         await laboratory.calibrate("polarization")
-        laboratory.bench.jump([1.0, -0.7, 0.5])
+        laboratory.bench.jump([0.5, 2.0, 0.3])
         await laboratory.wait_for(lambda: len(of_kind(laboratory, "ended")) == 2, 60)
         seen["held"] = await look(laboratory)
 

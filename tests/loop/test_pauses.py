@@ -207,7 +207,7 @@ def test_a_cancelled_calibration_is_continued_the_next_day_with_its_counts(
         )
         async with asyncio.TaskGroup() as tasks:
             calibration = tasks.create_task(laboratory.calibrate("polarization"))
-            await searching(laboratory, least=6)
+            await searching(laboratory, least=8)
             calibration.cancel()
             await asyncio.wait({calibration})
         first = await complete_trials(laboratory)
@@ -225,6 +225,7 @@ def test_a_cancelled_calibration_is_continued_the_next_day_with_its_counts(
     def still(document: dict[str, Any]) -> None:
         slow(document)
         document["simulation"] |= {"drift_rad_per_sqrt_s": 0.0, "slow_drift_rad": 0.0}
+        document["tracking"]["drift_rad_per_sqrt_s"] = 1e-6  # else old counts tell of no fibre
 
     run_laboratory(story, change=still)
     assert "no unfinished polarization is on record" in seen["none"]
